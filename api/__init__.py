@@ -1,0 +1,1 @@
+"""The HTTP service: a synchronous Falcon application on waitress, `python -m api`."""

@@ -1,0 +1,78 @@
+"""The application: middleware in its order, every route, the error handlers.
+
+Order of the middleware; process_response runs from the bottom up, and always, so that every
+answer gets its headers and its access line:
+
+    request ──> RequestId ──> ClientAddress ──> AccessLog ──> SecurityHeaders ──> Cors
+            ──> BodyGuard ──> (routing) ──> Authentication ──> resource
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+import falcon
+import falcon.routing
+from falcon import media
+
+from api.context import Request, Response
+from api.error_handler import install_error_handlers
+from api.middleware.access_log import AccessLog
+from api.middleware.authentication import Authentication
+from api.middleware.body_guard import BodyGuard
+from api.middleware.client_address import ClientAddress
+from api.middleware.cors import Cors
+from api.middleware.request_id import RequestId
+from api.middleware.security_headers import SecurityHeaders
+from api.resources import accounts, channels, health, sessions, ws_tickets
+from api.services import Services
+
+import json
+
+
+class RowIdConverter(falcon.routing.BaseConverter):
+    """{name:id} in a route: a positive integer in its one spelling; anything else is 404."""
+
+    def convert(self, value: str) -> int | None:
+        return int(value) if re.fullmatch(r"[1-9][0-9]{0,15}", value, re.ASCII) else None
+
+
+def create_app(services: Services) -> falcon.App[Request, Response]:
+    settings = services.settings
+    app = falcon.App(
+        request_type=Request,
+        response_type=Response,
+        independent_middleware=True,
+        middleware=[
+            RequestId(settings.cloud_project),
+            ClientAddress(settings.service.trusted_proxy_hops),
+            AccessLog(),
+            SecurityHeaders(),
+            Cors(settings.service.cors_allowed_origins),
+            BodyGuard(settings.service.max_request_body_bytes),
+            Authentication(
+                services.pool, services.access_tokens, settings.auth.session_idle_days
+            ),
+        ],
+    )
+    install_error_handlers(app)
+    app.resp_options.media_handlers[falcon.MEDIA_JSON] = media.JSONHandler(
+        dumps=partial(json.dumps, ensure_ascii=False, separators=(",", ":"))
+    )
+    app.router_options.converters["id"] = RowIdConverter
+    routes = {
+        "/health/live": health.Live(),
+        "/health/ready": health.Ready(services),
+        "/auth/register": accounts.Register(services),
+        "/auth/login": accounts.Login(services),
+        "/auth/refresh": sessions.Refresh(services),
+        "/auth/logout": sessions.Logout(services),
+        "/auth/me": sessions.Me(services),
+        "/auth/ws-ticket": ws_tickets.WsTickets(services),
+        "/chat/channels": channels.Channels(services),
+        "/chat/channels/{channel_id:id}/messages": channels.Messages(services),
+    }
+    for path, resource in routes.items():
+        app.add_route(path, resource)
+    return app

@@ -1,0 +1,54 @@
+"""What the middleware learns about a request, typed, so that nobody guesses at attributes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import falcon
+
+from db.sessions import Address, ClientInfo, LiveSession
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """Every field has a value from the start: a response may be due before all middleware ran."""
+
+    request_id: str = ""
+    address: Address | None = None
+    secure: bool = False
+    started: float = 0.0
+    session: LiveSession | None = None
+
+
+class Request(falcon.Request):
+    context_type = RequestContext
+    context: RequestContext
+
+    @property
+    def session(self) -> LiveSession:
+        """The live session of the bearer; only resources that require one may ask."""
+        if self.context.session is None:
+            raise RuntimeError(f"{self.method} {self.path} is public and has no session")
+        return self.context.session
+
+    def client(self) -> ClientInfo:
+        return ClientInfo(
+            ip=self.context.address,
+            user_agent=_printable(self.get_header("User-Agent"), 256),
+            version=_printable(self.get_header("X-Client-Version"), 64),
+            content_version=_printable(self.get_header("X-Client-Content-Version"), 64),
+        )
+
+
+class Response(falcon.Response):
+    def send_json(self, status: int, body: dict[str, Any]) -> None:
+        self.status = falcon.code_to_http_status(status)
+        self.media = body
+
+
+def _printable(value: str | None, longest: int) -> str | None:
+    """Headers are stored and shown to people: nothing unprintable, nothing endless."""
+    if value is None:
+        return None
+    return "".join(c if c.isprintable() else "?" for c in value[:longest])

@@ -1,0 +1,1 @@
+"""One class, one concern; their order is drawn in api/app.py."""

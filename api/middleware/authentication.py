@@ -1,0 +1,51 @@
+"""Bearer tokens: every resource requires one unless it says otherwise for a method.
+
+The token only says who asks. Whether the session lives is read from Postgres each time, in one
+statement, so that a revocation counts from its commit on.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from api.context import Request, Response
+from db.connections import SyncPool
+from db.sessions import find_live_session, touch_session
+from rules.access_tokens import AccessTokens
+from rules.errors import Refusal
+
+TOUCH_AFTER = timedelta(minutes=1)
+
+
+class Authentication:
+    """A resource opens a method to everybody with `public_methods = frozenset({"POST"})`."""
+
+    def __init__(self, pool: SyncPool, access_tokens: AccessTokens, idle_days: int) -> None:
+        self._pool = pool
+        self._access_tokens = access_tokens
+        self._idle_days = idle_days
+
+    def process_resource(
+        self, req: Request, resp: Response, resource: object, params: dict[str, object]
+    ) -> None:
+        if resource is None or req.method == "OPTIONS":
+            return
+        if req.method in getattr(resource, "public_methods", ()):
+            return
+        claims = self._access_tokens.read(_bearer(req))
+        with self._pool.connection() as connection:
+            session = find_live_session(connection, claims.session_id)
+            if session is None or session.user_id != claims.user_id:
+                raise Refusal("session_revoked")
+            if claims.expires_at <= session.now.timestamp():
+                raise Refusal("token_expired")
+            if session.now - session.last_seen_at > TOUCH_AFTER:
+                touch_session(connection, session.session_id, self._idle_days)
+        req.context.session = session
+
+
+def _bearer(req: Request) -> str:
+    scheme, _, token = (req.get_header("Authorization") or "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Refusal("unauthorized", "Send the access token as: Authorization: Bearer <token>")
+    return token.strip()

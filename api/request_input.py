@@ -1,0 +1,55 @@
+"""Reading a request's body and query, strictly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from api.context import Request
+from rules.errors import Refusal, invalid_field
+from rules.fields import Fields, sequence_number
+from rules.json_input import read_object
+
+T = TypeVar("T")
+
+
+def read_body(req: Request) -> Fields:
+    """The fields of the JSON object in the body; call `.end()` when all are taken."""
+    body = req.bounded_stream.read()
+    if not body:
+        raise Refusal("malformed_json", "A JSON object is needed as the body.")
+    return Fields(read_object(body))
+
+
+def read_no_fields(req: Request) -> None:
+    """For a POST that takes none: no body, or the {} that many clients send with every POST."""
+    if req.content_length:
+        read_body(req).end()
+
+
+class Query:
+    """The query string: every parameter once, no unknown ones."""
+
+    def __init__(self, req: Request, *known: str) -> None:
+        for name, value in req.params.items():
+            if name not in known:
+                shown = name[:64]
+                raise Refusal(
+                    "validation_failed",
+                    f"{shown} is not a known parameter",
+                    details={"field": shown},
+                )
+            if not isinstance(value, str):
+                raise invalid_field(name, "must be given once")
+        self._params: dict[str, str] = dict(req.params)
+
+    def integer(self, name: str, read: Callable[[str, int], T]) -> T | None:
+        raw = self._params.get(name)
+        if raw is None:
+            return None
+        if not (raw.isascii() and raw.isdecimal() and len(raw) <= 16):
+            raise invalid_field(name, "must be a whole number")
+        return read(name, int(raw))
+
+    def seq(self, name: str) -> int | None:
+        return self.integer(name, sequence_number)

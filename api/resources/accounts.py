@@ -1,0 +1,122 @@
+"""Registering and logging in: the two ways to a first session."""
+
+from __future__ import annotations
+
+from psycopg import Connection
+
+from api.context import Request, Response
+from api.request_input import read_body
+from api.services import Services
+from api.session_answers import session_answer, user_object
+from db.connections import in_transaction
+from db.sessions import ClientInfo, OpenedSession, open_session
+from db.users import User, find_user_by_email, insert_user, replace_password_hash
+from rules import fields
+from rules.errors import Refusal
+
+
+class Register:
+    """POST /auth/register {email, password, display_name} -> 201 session."""
+
+    public_methods = frozenset({"POST"})
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def on_post(self, req: Request, resp: Response) -> None:
+        body = read_body(req)
+        email = body.required("email", fields.email)
+        password = body.required("password", fields.new_password)
+        display_name = body.required("display_name", fields.display_name)
+        body.end()
+        client = req.client()
+        # Hashed before the transaction: no row stays locked for a fifth of a second.
+        password_hash = self._services.hasher.hash(password)
+
+        def create(connection: Connection) -> tuple[User, OpenedSession]:
+            user = insert_user(
+                connection, email=email, password_hash=password_hash, display_name=display_name
+            )
+            if user is None:
+                raise Refusal("email_taken")
+            return user, _open(self._services, connection, user, password_hash, client)
+
+        user, session = in_transaction(self._services.pool, create)
+        resp.send_json(201, _answer(self._services, user, session, client))
+
+
+class Login:
+    """POST /auth/login {email, password} -> 200 session.
+
+    Unknown account, wrong password and disabled account are answered alike, in bytes and in time.
+    """
+
+    public_methods = frozenset({"POST"})
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def on_post(self, req: Request, resp: Response) -> None:
+        body = read_body(req)
+        email = body.required("email", fields.email)
+        password = body.required("password", fields.submitted_password)
+        body.end()
+        client = req.client()
+        services = self._services
+        with services.pool.connection() as connection:
+            user = find_user_by_email(connection, email)
+        right = services.hasher.verify(password, user.password_hash if user else None)
+        if user is None or not right or user.disabled:
+            raise Refusal("invalid_credentials")
+        checked_hash = self._current_hash(user, password)
+        session = in_transaction(
+            services.pool,
+            lambda connection: _open(services, connection, user, checked_hash, client),
+        )
+        resp.send_json(200, _answer(services, user, session, client))
+
+    def _current_hash(self, user: User, password: str) -> str:
+        """The user's hash; with today's cost, where it was made with another."""
+        hasher = self._services.hasher
+        if not hasher.needs_rehash(user.password_hash):
+            return user.password_hash
+        new_hash = hasher.hash(password)
+        with self._services.pool.connection() as connection:
+            replaced = replace_password_hash(
+                connection, user.id, checked_hash=user.password_hash, new_hash=new_hash
+            )
+        return new_hash if replaced else user.password_hash
+
+
+def _open(
+    services: Services,
+    connection: Connection,
+    user: User,
+    checked_hash: str,
+    client: ClientInfo,
+) -> OpenedSession:
+    session = open_session(
+        connection,
+        user.id,
+        checked_hash=checked_hash,
+        client=client,
+        terms=services.session_terms(is_admin=user.is_admin),
+    )
+    if session is None:
+        # The password changed or the account was disabled while this login was being checked.
+        raise Refusal("invalid_credentials")
+    return session
+
+
+def _answer(
+    services: Services, user: User, session: OpenedSession, client: ClientInfo
+) -> dict[str, object]:
+    return session_answer(
+        services.access_tokens,
+        session_id=session.id,
+        expires_at=session.expires_at,
+        now=session.now,
+        refresh_token=session.refresh_token,
+        user=user_object(user.id, user.email, user.display_name, user.is_admin),
+        client=client,
+    )

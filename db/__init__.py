@@ -1,0 +1,1 @@
+"""Postgres: pools, migrations, named queries, and one small module of functions a subject."""

@@ -1,0 +1,141 @@
+"""The chat log: appending batches of messages and reading entries back in order.
+
+The API and the gateway run the same statements; where both need one, the asynchronous function
+stands beside the synchronous one and shares its statement and shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import AsyncConnection, Connection
+from psycopg.rows import class_row
+
+from db import queries
+from rules.log_entry import Entry
+
+_SQL = queries.load("chat_log")
+_APPEND = _SQL["append_messages"]
+_AFTER = _SQL["list_entries_after"]
+_BEFORE = _SQL["list_entries_before"]
+_OF_CHANNELS_AFTER = _SQL["list_entries_of_channels_after"]
+_LAST_SEQS = _SQL["list_last_seqs"]
+
+NO_END = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message that asks to be stored; the sender is the session's user."""
+
+    session_id: int
+    channel_id: int
+    client_msg_id: UUID
+    content: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AppendResult:
+    """What became of one message; seq and created_at are set for "stored" and "repeat"."""
+
+    position: int
+    verdict: str
+    seq: int | None
+    created_at: datetime | None
+    sender_id: int | None
+    sender_name: str | None
+    retry_after_seconds: int | None
+
+
+def append_messages(
+    connection: Connection, messages: Sequence[NewMessage]
+) -> list[AppendResult]:
+    """Stores what may be stored, in one transaction; one result a message, in order.
+
+    The connection must be in autocommit and outside a transaction: the locks that this takes are
+    for the time of one statement.
+    """
+    with connection.cursor(row_factory=class_row(AppendResult)) as cursor:
+        return cursor.execute(_APPEND, _columns(messages)).fetchall()
+
+
+async def append_messages_async(
+    connection: AsyncConnection, messages: Sequence[NewMessage]
+) -> list[AppendResult]:
+    """append_messages for the gateway."""
+    async with connection.cursor(row_factory=class_row(AppendResult)) as cursor:
+        await cursor.execute(_APPEND, _columns(messages))
+        return await cursor.fetchall()
+
+
+def _columns(messages: Sequence[NewMessage]) -> Mapping[str, list[Any]]:
+    return {
+        "session_ids": [message.session_id for message in messages],
+        "channel_ids": [message.channel_id for message in messages],
+        "client_msg_ids": [message.client_msg_id for message in messages],
+        "contents": [message.content for message in messages],
+        "request_ids": [message.request_id for message in messages],
+    }
+
+
+def list_entries_after(
+    connection: Connection, channel_id: int, after_seq: int, limit: int
+) -> list[Entry]:
+    """The next `limit` entries after `after_seq`, ascending."""
+    values = _range(channel_id, after_seq, NO_END, limit)
+    with connection.cursor(row_factory=class_row(Entry)) as cursor:
+        return cursor.execute(_AFTER, values).fetchall()
+
+
+def list_entries_before(
+    connection: Connection, channel_id: int, before_seq: int, limit: int
+) -> list[Entry]:
+    """The last `limit` entries before `before_seq`, ascending."""
+    values = {"channel_id": channel_id, "before_seq": before_seq, "limit": limit}
+    with connection.cursor(row_factory=class_row(Entry)) as cursor:
+        return cursor.execute(_BEFORE, values).fetchall()[::-1]
+
+
+async def list_entries_between(
+    connection: AsyncConnection, channel_id: int, after_seq: int, until_seq: int, limit: int
+) -> list[Entry]:
+    """The first `limit` entries with after_seq < seq <= until_seq, ascending."""
+    async with connection.cursor(row_factory=class_row(Entry)) as cursor:
+        await cursor.execute(_AFTER, _range(channel_id, after_seq, until_seq, limit))
+        return await cursor.fetchall()
+
+
+async def list_entries_of_channels(
+    connection: AsyncConnection, after_seqs: Mapping[int, int], limit: int
+) -> list[Entry]:
+    """For each channel at most `limit` entries after its seq, ascending within the channel."""
+    values = {
+        "channel_ids": list(after_seqs.keys()),
+        "after_seqs": list(after_seqs.values()),
+        "limit": limit,
+    }
+    async with connection.cursor(row_factory=class_row(Entry)) as cursor:
+        await cursor.execute(_OF_CHANNELS_AFTER, values)
+        return await cursor.fetchall()
+
+
+async def list_last_seqs(
+    connection: AsyncConnection, channel_ids: Sequence[int]
+) -> Mapping[int, int]:
+    """The newest seq of each channel that exists."""
+    cursor = await connection.execute(_LAST_SEQS, (list(channel_ids),))
+    return {channel_id: last_seq for channel_id, last_seq in await cursor.fetchall()}
+
+
+def _range(channel_id: int, after_seq: int, until_seq: int, limit: int) -> Mapping[str, int]:
+    return {
+        "channel_id": channel_id,
+        "after_seq": after_seq,
+        "until_seq": until_seq,
+        "limit": limit,
+    }

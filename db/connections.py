@@ -1,0 +1,229 @@
+"""Pools of connections to Postgres: synchronous for the API, asynchronous for the gateway.
+
+Both are built from the same parameters. Connections are in autocommit: a single statement costs
+one round trip, and whoever needs more takes `with connection.transaction()`. A connection is
+checked before it is lent, waiting is bounded, and every statement has a timeout.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import AsyncConnection, Connection
+from psycopg_pool import (
+    AsyncConnectionPool,
+    ConnectionPool,
+    PoolClosed,
+    PoolTimeout,
+    TooManyRequests,
+)
+
+from rules.settings import DatabaseSettings
+
+T = TypeVar("T")
+
+# What is raised when Postgres cannot serve now but may soon: gone, starting, full, too slow, or a
+# standby that has not been promoted yet.
+UNAVAILABLE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,
+    PoolTimeout,
+    PoolClosed,
+    TooManyRequests,
+)
+
+LOCK_TIMEOUT_MS = 1000
+RETRIES = 5
+# A half-dead connection is given up within this time: keepalives find a silent peer, the user
+# timeout one that no longer acknowledges what we sent.
+_KEEPALIVE = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
+SyncPool = ConnectionPool[Connection]
+AsyncPool = AsyncConnectionPool[AsyncConnection]
+
+
+def parameters(settings: DatabaseSettings, application: str) -> dict[str, Any]:
+    """libpq's connection parameters, without the password."""
+    options = {
+        "statement_timeout": settings.statement_timeout_ms,
+        "lock_timeout": LOCK_TIMEOUT_MS,
+        "idle_in_transaction_session_timeout": 2 * settings.statement_timeout_ms,
+        "timezone": "UTC",
+    }
+    result: dict[str, Any] = {
+        "host": settings.host,
+        "port": settings.port,
+        "dbname": settings.name,
+        "user": settings.user,
+        "sslmode": settings.sslmode,
+        "connect_timeout": settings.connect_timeout_seconds,
+        "application_name": application,
+        "client_encoding": "UTF8",
+        "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
+        **_KEEPALIVE,
+    }
+    if settings.sslrootcert is not None:
+        result["sslrootcert"] = settings.sslrootcert
+    return result
+
+
+def open_pool(
+    settings: DatabaseSettings, passwords: Sequence[str], application: str, size: int
+) -> SyncPool:
+    """An open pool, or psycopg_pool.PoolTimeout when the database cannot be reached."""
+    pool = ConnectionPool(
+        connection_class=_sync_class(passwords),
+        kwargs={**parameters(settings, application), "autocommit": True},
+        min_size=min(2, size),
+        max_size=size,
+        max_waiting=4 * size,
+        timeout=settings.pool_timeout_ms / 1000,
+        max_idle=300,
+        reconnect_timeout=1,
+        check=_check,
+        open=False,
+        name=application,
+    )
+    _open(lambda: pool.open(wait=True, timeout=settings.connect_timeout_seconds), pool.close)
+    return pool
+
+
+async def open_async_pool(
+    settings: DatabaseSettings, passwords: Sequence[str], application: str, size: int
+) -> AsyncPool:
+    """As open_pool, for an event loop."""
+    pool = AsyncConnectionPool(
+        connection_class=_async_class(passwords),
+        kwargs={**parameters(settings, application), "autocommit": True},
+        min_size=min(2, size),
+        max_size=size,
+        max_waiting=100 * size,
+        timeout=settings.pool_timeout_ms / 1000,
+        max_idle=300,
+        reconnect_timeout=1,
+        check=_check_async,
+        open=False,
+        name=application,
+    )
+    try:
+        await pool.open(wait=True, timeout=settings.connect_timeout_seconds)
+    except BaseException:
+        await pool.close()
+        raise
+    return pool
+
+
+def _open(open_pool: Callable[[], None], close: Callable[[], None]) -> None:
+    try:
+        open_pool()
+    except BaseException:
+        close()
+        raise
+
+
+def connect(
+    settings: DatabaseSettings, passwords: Sequence[str], application: str
+) -> Connection:
+    """One connection outside any pool, in autocommit, for a script."""
+    return _sync_class(passwords).connect(
+        **parameters(settings, application), autocommit=True
+    )
+
+
+async def connect_async(
+    settings: DatabaseSettings, passwords: Sequence[str], application: str
+) -> AsyncConnection:
+    """One connection outside any pool, in autocommit; the gateway listens on it."""
+    return await _async_class(passwords).connect(
+        **parameters(settings, application), autocommit=True
+    )
+
+
+def in_transaction(pool: SyncPool, work: Callable[[Connection], T]) -> T:
+    """Runs `work` in one transaction; serialisation failures and deadlocks are tried again."""
+    for attempt in range(RETRIES):
+        try:
+            with pool.connection() as connection, connection.transaction():
+                return work(connection)
+        except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
+            if attempt == RETRIES - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+# Passwords rotate: when the server refuses one, the next is tried. They live in the class that the
+# pool instantiates, not in its parameters, which libraries like to print.
+
+
+def _sync_class(passwords: Sequence[str]) -> type[Connection]:
+    class PasswordConnection(Connection):
+        @classmethod
+        def connect(cls, conninfo: str = "", **kwargs: Any) -> Any:
+            for password in passwords[:-1]:
+                try:
+                    return super().connect(conninfo, password=password, **kwargs)
+                except psycopg.OperationalError as error:
+                    if not _password_refused(error):
+                        raise
+            return super().connect(conninfo, password=_last(passwords), **kwargs)
+
+    return PasswordConnection
+
+
+def _async_class(passwords: Sequence[str]) -> type[AsyncConnection]:
+    class PasswordConnection(AsyncConnection):
+        @classmethod
+        async def connect(cls, conninfo: str = "", **kwargs: Any) -> Any:
+            for password in passwords[:-1]:
+                try:
+                    return await super().connect(conninfo, password=password, **kwargs)
+                except psycopg.OperationalError as error:
+                    if not _password_refused(error):
+                        raise
+            return await super().connect(conninfo, password=_last(passwords), **kwargs)
+
+    return PasswordConnection
+
+
+def _last(passwords: Sequence[str]) -> str | None:
+    return passwords[-1] if passwords else None
+
+
+def _password_refused(error: psycopg.OperationalError) -> bool:
+    # The message is translated by the server's locale; that a password was used is not.
+    return error.pgconn is not None and error.pgconn.used_password
+
+
+def _check(connection: Connection) -> None:
+    """Costs no round trip while the line is quiet; a server that hung up made it readable."""
+    if _readable(connection.fileno()):
+        ConnectionPool.check_connection(connection)
+
+
+async def _check_async(connection: AsyncConnection) -> None:
+    if _readable(connection.fileno()):
+        await AsyncConnectionPool.check_connection(connection)
+
+
+def _readable(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN | select.POLLHUP | select.POLLERR)
+    return bool(poll.poll(0))
+
+
+def probe(connection: Connection) -> None:
+    """Raises what UNAVAILABLE names unless the database answers."""
+    connection.execute("SELECT 1")
+
+
+async def probe_async(connection: AsyncConnection) -> None:
+    await connection.execute("SELECT 1")

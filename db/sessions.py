@@ -1,0 +1,200 @@
+"""Sessions and their refresh tokens: opened, read on every request, refreshed, ended.
+
+A session lives while the view live_sessions shows it. Whoever calls owns the transaction; verdicts
+that must be remembered although the client gets an error (theft) are returned, not raised, so that
+the transaction commits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from ipaddress import IPv4Address, IPv6Address
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from db import queries
+from rules import opaque_tokens
+
+_SQL = queries.load("sessions")
+_LOCK_USER = _SQL["lock_user_with_password_hash"]
+_MAKE_ROOM = _SQL["revoke_sessions_beyond_limit"]
+_INSERT = _SQL["insert_session"]
+_INSERT_REFRESH_TOKEN = _SQL["insert_refresh_token"]
+_FIND_LIVE = _SQL["find_live_session"]
+_TOUCH = _SQL["touch_session"]
+_LOCK_BY_TOKEN = _SQL["lock_session_of_refresh_token"]
+_FIND_REFRESH_TOKEN = _SQL["find_refresh_token"]
+_SPEND = _SQL["spend_refresh_token"]
+_UPDATE_CLIENT_VERSION = _SQL["update_client_version"]
+_REVOKE = _SQL["revoke_session"]
+
+Address = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class ClientInfo:
+    """What a request says about its client; stored with the session."""
+
+    ip: Address | None
+    user_agent: str | None
+    version: str | None
+    content_version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTerms:
+    """Lifetimes and numbers that the configuration sets."""
+
+    ttl_days: int
+    idle_days: int
+    max_per_account: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedSession:
+    id: int
+    expires_at: datetime
+    now: datetime
+    refresh_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSession:
+    """A session that lives at `now`, the database's clock, with its user."""
+
+    session_id: int
+    user_id: int
+    email: str
+    display_name: str
+    is_admin: bool
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+    ip: Address | None
+    user_agent: str | None
+    client_version: str | None
+    client_content_version: str | None
+    now: datetime
+
+
+class RefreshVerdict(Enum):
+    RENEWED = "renewed"  # with a successor: the first use, or a repeat within the grace
+    UNKNOWN = "unknown"
+    REUSED = "reused"  # theft: the session has just been revoked
+    ENDED = "ended"  # the session was revoked, expired, or its user disabled, before
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    verdict: RefreshVerdict
+    session: LiveSession | None = None
+    refresh_token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _RefreshToken:
+    spent: bool
+    successor_nonce: bytes | None
+    repeatable: bool
+
+
+def open_session(
+    connection: Connection,
+    user_id: int,
+    *,
+    checked_hash: str,
+    client: ClientInfo,
+    terms: SessionTerms,
+) -> OpenedSession | None:
+    """None when the password hash that was checked is no longer the user's, or they are disabled.
+
+    The oldest sessions beyond the account's number make room.
+    """
+    found = connection.execute(_LOCK_USER, {"user_id": user_id, "checked_hash": checked_hash})
+    if found.fetchone() is None:
+        return None
+    connection.execute(_MAKE_ROOM, {"user_id": user_id, "limit": terms.max_per_account})
+    token = opaque_tokens.new_token()
+    values = {
+        "user_id": user_id,
+        "ttl_days": terms.ttl_days,
+        "idle_days": terms.idle_days,
+        "ip": client.ip,
+        "user_agent": client.user_agent,
+        "client_version": client.version,
+        "client_content_version": client.content_version,
+    }
+    row = connection.execute(_INSERT, values).fetchone()
+    assert row is not None  # noqa: S101 - INSERT ... RETURNING without a condition
+    session_id, expires_at, now = row
+    _insert_token(connection, session_id, token)
+    return OpenedSession(session_id, expires_at, now, token)
+
+
+def find_live_session(connection: Connection, session_id: int) -> LiveSession | None:
+    with connection.cursor(row_factory=class_row(LiveSession)) as cursor:
+        return cursor.execute(_FIND_LIVE, {"session_id": session_id}).fetchone()
+
+
+def touch_session(connection: Connection, session_id: int, idle_days: int) -> None:
+    connection.execute(_TOUCH, {"session_id": session_id, "idle_days": idle_days})
+
+
+def refresh_session(
+    connection: Connection, token: str, *, grace_seconds: int, client: ClientInfo
+) -> Refreshed:
+    """Spends `token` for its successor, repeats the answer within the grace, or ends the session.
+
+    A repeat counts as the same answer only while the successor is unused: whoever has used it has
+    received it, so a further use of the old token is somebody else's (RFC 9700, 4.14.2).
+    """
+    token_hash = opaque_tokens.hash_token(token)
+    locked = connection.execute(_LOCK_BY_TOKEN, {"token_hash": token_hash}).fetchone()
+    if locked is None:
+        return Refreshed(RefreshVerdict.UNKNOWN)
+    session_id = int(locked[0])
+    with connection.cursor(row_factory=class_row(_RefreshToken)) as cursor:
+        stored = cursor.execute(
+            _FIND_REFRESH_TOKEN, {"token_hash": token_hash, "grace_seconds": grace_seconds}
+        ).fetchone()
+    session = find_live_session(connection, session_id)
+    if stored is None or session is None:
+        return Refreshed(RefreshVerdict.ENDED)
+    if stored.spent and not stored.repeatable:
+        revoke_session(connection, session_id, "refresh_token_reused")
+        return Refreshed(RefreshVerdict.REUSED, session)
+    nonce = stored.successor_nonce or opaque_tokens.new_nonce()
+    successor = opaque_tokens.successor_of(token, nonce)
+    if not stored.spent:
+        values = {
+            "token_hash": token_hash,
+            "nonce": nonce,
+            "successor_hash": opaque_tokens.hash_token(successor),
+        }
+        connection.execute(_SPEND, values)
+        _insert_token(connection, session_id, successor)
+    update_client_version(connection, session_id, client)
+    return Refreshed(RefreshVerdict.RENEWED, session, successor)
+
+
+def update_client_version(connection: Connection, session_id: int, client: ClientInfo) -> None:
+    values = {
+        "session_id": session_id,
+        "client_version": client.version,
+        "client_content_version": client.content_version,
+    }
+    connection.execute(_UPDATE_CLIENT_VERSION, values)
+
+
+def revoke_session(connection: Connection, session_id: int, reason: str) -> bool:
+    """False when it had ended before."""
+    values = {"session_id": session_id, "reason": reason}
+    return connection.execute(_REVOKE, values).rowcount == 1
+
+
+def _insert_token(connection: Connection, session_id: int, token: str) -> None:
+    values = {"token_hash": opaque_tokens.hash_token(token), "session_id": session_id}
+    connection.execute(_INSERT_REFRESH_TOKEN, values)

@@ -1,0 +1,83 @@
+-- name: lock_user_with_password_hash
+-- The user row comes first in the lock order; a change of password, disabling and lockout take it
+-- too, so no login that was checked before them can land after them.
+SELECT id FROM users
+WHERE id = %(user_id)s AND password_hash = %(checked_hash)s AND disabled_at IS NULL
+FOR NO KEY UPDATE
+
+-- name: revoke_sessions_beyond_limit
+-- Makes room for one more: of the user's live sessions all but the newest (limit - 1) end.
+UPDATE user_sessions
+SET revoked_at = clock_timestamp(), revoked_reason = 'replaced_by_newer'
+WHERE id IN (
+    SELECT session_id FROM live_sessions
+    WHERE user_id = %(user_id)s
+    ORDER BY session_id DESC
+    OFFSET %(limit)s - 1
+)
+
+-- name: insert_session
+INSERT INTO user_sessions (
+    user_id, expires_at, idle_expires_at, ip, user_agent, client_version, client_content_version
+)
+VALUES (
+    %(user_id)s,
+    clock_timestamp() + make_interval(days => %(ttl_days)s),
+    clock_timestamp() + make_interval(days => %(idle_days)s),
+    %(ip)s, %(user_agent)s, %(client_version)s, %(client_content_version)s
+)
+RETURNING id, expires_at, clock_timestamp() AS now
+
+-- name: insert_refresh_token
+INSERT INTO refresh_tokens (token_hash, session_id) VALUES (%(token_hash)s, %(session_id)s)
+
+-- name: find_live_session
+SELECT
+    session_id, user_id, email, display_name, is_admin, created_at, last_seen_at, expires_at,
+    ip, user_agent, client_version, client_content_version, clock_timestamp() AS now
+FROM live_sessions
+WHERE session_id = %(session_id)s
+
+-- name: touch_session
+-- At most once a minute a session; the trigger lets a touch wake nobody.
+UPDATE user_sessions
+SET last_seen_at = clock_timestamp(),
+    idle_expires_at = clock_timestamp() + make_interval(days => %(idle_days)s)
+WHERE id = %(session_id)s AND last_seen_at < clock_timestamp() - interval '1 minute'
+
+-- name: lock_session_of_refresh_token
+-- Everybody who presents a token of this session queues here; what follows is decided alone.
+SELECT s.id
+FROM user_sessions s
+WHERE s.id = (SELECT session_id FROM refresh_tokens WHERE token_hash = %(token_hash)s)
+FOR NO KEY UPDATE
+
+-- name: find_refresh_token
+-- Read after the session is locked. The successor's own row tells whether it was used.
+SELECT
+    t.spent_at IS NOT NULL AS spent,
+    t.successor_nonce,
+    coalesce(
+        t.spent_at > clock_timestamp() - make_interval(secs => %(grace_seconds)s)
+            AND t.successor_nonce IS NOT NULL
+            AND successor.spent_at IS NULL,
+        false
+    ) AS repeatable
+FROM refresh_tokens t
+LEFT JOIN refresh_tokens successor ON successor.token_hash = t.successor_hash
+WHERE t.token_hash = %(token_hash)s
+
+-- name: spend_refresh_token
+UPDATE refresh_tokens
+SET spent_at = clock_timestamp(), successor_nonce = %(nonce)s, successor_hash = %(successor_hash)s
+WHERE token_hash = %(token_hash)s AND spent_at IS NULL
+
+-- name: update_client_version
+UPDATE user_sessions
+SET client_version = %(client_version)s, client_content_version = %(client_content_version)s
+WHERE id = %(session_id)s
+
+-- name: revoke_session
+UPDATE user_sessions
+SET revoked_at = clock_timestamp(), revoked_reason = %(reason)s
+WHERE id = %(session_id)s AND revoked_at IS NULL

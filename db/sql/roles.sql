@@ -1,0 +1,57 @@
+-- The rights of the two services: what each uses and nothing else. The owner of the schema runs
+-- the migrations; no service ever connects as the owner.
+--
+-- `python -m db.migrate` runs this file after the migrations, every time, so that the rights keep
+-- step with the tables; it runs in psql just as well. The roles have no password until somebody
+-- sets one: \password gatehouse_api
+
+DO $$
+DECLARE
+    wanted text;
+BEGIN
+    FOREACH wanted IN ARRAY ARRAY['gatehouse_api', 'gatehouse_gateway'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
+            BEGIN
+                EXECUTE format('CREATE ROLE %I LOGIN', wanted);
+            EXCEPTION WHEN duplicate_object OR unique_violation THEN
+                NULL;  -- another database of this cluster was migrated at the same moment
+            END;
+        END IF;
+    END LOOP;
+END;
+$$;
+
+-- Start from nothing, so that a right which is dropped here is dropped there.
+REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC, gatehouse_api, gatehouse_gateway;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM PUBLIC, gatehouse_api, gatehouse_gateway;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC, gatehouse_api, gatehouse_gateway;
+GRANT USAGE ON SCHEMA public TO gatehouse_api, gatehouse_gateway;
+
+GRANT SELECT ON schema_migrations TO gatehouse_api, gatehouse_gateway;
+
+-- The API: accounts, sessions, tokens, tickets; it reads the log and appends through functions.
+GRANT SELECT ON users, live_sessions TO gatehouse_api;
+GRANT INSERT (email, email_key, password_hash, display_name) ON users TO gatehouse_api;
+GRANT UPDATE (password_hash, display_name) ON users TO gatehouse_api;
+GRANT SELECT ON user_sessions TO gatehouse_api;
+GRANT INSERT (user_id, expires_at, idle_expires_at, ip, user_agent, client_version,
+              client_content_version) ON user_sessions TO gatehouse_api;
+GRANT UPDATE (last_seen_at, idle_expires_at, revoked_at, revoked_reason, client_version,
+              client_content_version) ON user_sessions TO gatehouse_api;
+GRANT SELECT ON refresh_tokens TO gatehouse_api;
+GRANT INSERT (token_hash, session_id) ON refresh_tokens TO gatehouse_api;
+GRANT UPDATE (spent_at, successor_nonce, successor_hash) ON refresh_tokens TO gatehouse_api;
+GRANT INSERT (ticket_hash, session_id, expires_at, request_id, client_version,
+              client_content_version) ON ws_tickets TO gatehouse_api;
+GRANT SELECT ON chat_channels, chat_members, chat_messages TO gatehouse_api;
+GRANT EXECUTE ON FUNCTION append_messages TO gatehouse_api;
+
+-- The gateway: spends tickets, reads the log, appends through the same function.
+GRANT SELECT ON live_sessions TO gatehouse_gateway;
+GRANT SELECT (id, display_name) ON users TO gatehouse_gateway;
+GRANT SELECT (id) ON user_sessions TO gatehouse_gateway;
+GRANT UPDATE (last_seen_at, idle_expires_at) ON user_sessions TO gatehouse_gateway;
+GRANT SELECT ON ws_tickets TO gatehouse_gateway;
+GRANT UPDATE (consumed_at) ON ws_tickets TO gatehouse_gateway;
+GRANT SELECT ON chat_channels, chat_members, chat_messages TO gatehouse_gateway;
+GRANT EXECUTE ON FUNCTION append_messages TO gatehouse_gateway;

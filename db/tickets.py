@@ -1,0 +1,67 @@
+"""One-time tickets for the socket: issued by the API, spent by a gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg import AsyncConnection, Connection
+from psycopg.rows import class_row
+
+from db import queries
+from rules import opaque_tokens
+
+_SQL = queries.load("tickets")
+_INSERT = _SQL["insert_ticket"]
+_REDEEM = _SQL["redeem_tickets"]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A ticket was good: whose session it opens a socket for. `position` counts from 1."""
+
+    position: int
+    session_id: int
+    user_id: int
+    display_name: str
+    is_admin: bool
+    request_id: str
+    client_version: str | None
+    client_content_version: str | None
+    now: datetime
+
+
+def issue_ticket(
+    connection: Connection,
+    *,
+    session_id: int,
+    ttl_seconds: int,
+    request_id: str,
+    client_version: str | None,
+    client_content_version: str | None,
+) -> tuple[str, datetime]:
+    """The ticket, which is stored as a hash only, and when it expires."""
+    ticket = opaque_tokens.new_token()
+    values = {
+        "ticket_hash": opaque_tokens.hash_token(ticket),
+        "session_id": session_id,
+        "ttl_seconds": ttl_seconds,
+        "request_id": request_id,
+        "client_version": client_version,
+        "client_content_version": client_content_version,
+    }
+    row = connection.execute(_INSERT, values).fetchone()
+    assert row is not None  # noqa: S101 - INSERT ... RETURNING without a condition
+    return ticket, row[0]
+
+
+async def redeem_tickets(
+    connection: AsyncConnection, tickets: Sequence[str]
+) -> Sequence[Admission | None]:
+    """One answer a ticket, in order; None for one that is unknown, used, expired or too late."""
+    hashes = [opaque_tokens.hash_token(ticket) for ticket in tickets]
+    async with connection.cursor(row_factory=class_row(Admission)) as cursor:
+        await cursor.execute(_REDEEM, {"ticket_hashes": hashes})
+        admissions = {admission.position: admission for admission in await cursor.fetchall()}
+    return [admissions.get(position) for position in range(1, len(tickets) + 1)]

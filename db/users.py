@@ -1,0 +1,65 @@
+"""Accounts: who exists, under which address, with which password hash."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from db import queries
+from rules.fields import email_key
+
+_SQL = queries.load("users")
+_INSERT = _SQL["insert_user"]
+_BY_EMAIL = _SQL["find_user_by_email_key"]
+_BY_ID = _SQL["find_user_by_id"]
+_REPLACE_PASSWORD = _SQL["replace_password_hash"]
+_UPDATE_DISPLAY_NAME = _SQL["update_display_name"]
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    id: int
+    email: str
+    display_name: str
+    is_admin: bool
+    password_hash: str = field(repr=False)
+    disabled: bool
+
+
+def insert_user(
+    connection: Connection, *, email: str, password_hash: str, display_name: str
+) -> User | None:
+    """None when the address is taken."""
+    values = {
+        "email": email,
+        "email_key": email_key(email),
+        "password_hash": password_hash,
+        "display_name": display_name,
+    }
+    with connection.cursor(row_factory=class_row(User)) as cursor:
+        return cursor.execute(_INSERT, values).fetchone()
+
+
+def find_user_by_email(connection: Connection, email: str) -> User | None:
+    with connection.cursor(row_factory=class_row(User)) as cursor:
+        return cursor.execute(_BY_EMAIL, (email_key(email),)).fetchone()
+
+
+def find_user(connection: Connection, user_id: int) -> User | None:
+    with connection.cursor(row_factory=class_row(User)) as cursor:
+        return cursor.execute(_BY_ID, (user_id,)).fetchone()
+
+
+def replace_password_hash(
+    connection: Connection, user_id: int, *, checked_hash: str, new_hash: str
+) -> bool:
+    """False when the stored hash is no longer the one that was checked."""
+    values = {"user_id": user_id, "checked_hash": checked_hash, "new_hash": new_hash}
+    return connection.execute(_REPLACE_PASSWORD, values).rowcount == 1
+
+
+def update_display_name(connection: Connection, user_id: int, display_name: str) -> None:
+    values = {"user_id": user_id, "display_name": display_name}
+    connection.execute(_UPDATE_DISPLAY_NAME, values)

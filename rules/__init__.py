@@ -1,0 +1,1 @@
+"""Policy without I/O: values in, decisions out. No clock, no socket, no SQL."""

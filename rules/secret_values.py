@@ -1,0 +1,74 @@
+"""What a secret may hold: several keys, named ops tokens, several database passwords.
+
+Values come one a line or, but for passwords, separated by commas; several payloads (versions of a
+secret) are read one after the other. No message here ever contains a value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rules.settings import ConfigurationError
+
+MIN_KEY_BYTES = 32  # RFC 7518, 3.2: an HS256 key is at least as long as the hash
+MIN_OPS_TOKEN_CHARS = 24
+_OPS_NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """`jwt_keys`: the first signs, all verify. `ops_tokens`: (actor's name, token) pairs; during a
+    rotation one name has two."""
+
+    jwt_keys: tuple[bytes, ...] = field(repr=False)
+    ops_tokens: tuple[tuple[str, bytes], ...] = field(repr=False)
+    db_passwords: tuple[str, ...] = field(repr=False)
+
+
+def read_secrets(
+    *,
+    jwt_secret: Sequence[str],
+    ops_api_token: Sequence[str],
+    db_password: Sequence[str],
+    production: bool,
+) -> Secrets:
+    """Each argument is the payloads of one secret, first first; all problems are told at once."""
+    problems: list[str] = []
+    keys = tuple(value.encode("utf-8") for value in _values(jwt_secret))
+    for position, key in enumerate(keys, 1):
+        if len(key) < MIN_KEY_BYTES:
+            problems.append(f"JWT_SECRET: key {position} has fewer than {MIN_KEY_BYTES} bytes")
+        elif production and len(set(key)) < 12:
+            problems.append(f"JWT_SECRET: key {position} is too regular to be random")
+    if len(set(keys)) != len(keys):
+        problems.append("JWT_SECRET: the same key stands twice")
+    tokens = _named_tokens(_values(ops_api_token), production, problems)
+    passwords = tuple(line for payload in db_password for line in payload.splitlines() if line)
+    if problems:
+        raise ConfigurationError(problems)
+    return Secrets(keys, tokens, passwords)
+
+
+def _values(payloads: Sequence[str]) -> list[str]:
+    parts = (part.strip() for payload in payloads for part in re.split(r"[\n,]", payload))
+    return [part for part in parts if part]
+
+
+def _named_tokens(
+    values: Sequence[str], production: bool, problems: list[str]
+) -> tuple[tuple[str, bytes], ...]:
+    owners: dict[str, str] = {}
+    for position, value in enumerate(values, 1):
+        name, separator, token = value.partition(":")
+        if not separator:
+            name, token = "ops", value
+        entry = f"OPS_API_TOKEN: entry {position}"
+        if not _OPS_NAME.fullmatch(name) or not token:
+            problems.append(f"{entry} is not of the form name:token")
+        elif owners.setdefault(token, name) != name:
+            problems.append(f"{entry} has another name's token: the audit trail needs one each")
+        elif production and len(token) < MIN_OPS_TOKEN_CHARS:
+            problems.append(f"{entry} has fewer than {MIN_OPS_TOKEN_CHARS} characters")
+    return tuple((name, token.encode("utf-8")) for token, name in owners.items())
