@@ -36,6 +36,14 @@ UNAVAILABLE = (
     TooManyRequests,
 )
 
+# What may succeed when the same transaction is simply run again.
+CONFLICTED = (
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.LockNotAvailable,
+)
+FAILED = psycopg.Error  # anything that Postgres or the way to it objects to
+
 LOCK_TIMEOUT_MS = 1000
 RETRIES = 5
 # A half-dead connection is given up within this time: keepalives find a silent peer, the user

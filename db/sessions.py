@@ -7,12 +7,13 @@ the transaction commits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 
-from psycopg import Connection
+from psycopg import AsyncConnection, Connection
 from psycopg.rows import class_row
 
 from db import queries
@@ -30,6 +31,8 @@ _FIND_REFRESH_TOKEN = _SQL["find_refresh_token"]
 _SPEND = _SQL["spend_refresh_token"]
 _UPDATE_CLIENT_VERSION = _SQL["update_client_version"]
 _REVOKE = _SQL["revoke_session"]
+_LIST_ENDED = _SQL["list_ended_sessions"]
+_TOUCH_MANY = _SQL["touch_sessions"]
 
 Address = IPv4Address | IPv6Address
 
@@ -92,6 +95,15 @@ class Refreshed:
     verdict: RefreshVerdict
     session: LiveSession | None = None
     refresh_token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndedSession:
+    """`cause` is revoked, disabled, drained or expired."""
+
+    session_id: int
+    cause: str
+    revoked_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +205,23 @@ def revoke_session(connection: Connection, session_id: int, reason: str) -> bool
     """False when it had ended before."""
     values = {"session_id": session_id, "reason": reason}
     return connection.execute(_REVOKE, values).rowcount == 1
+
+
+async def list_ended_sessions(
+    connection: AsyncConnection, session_ids: Sequence[int]
+) -> list[EndedSession]:
+    """Those of the sessions that no longer live; a deleted one counts as revoked."""
+    async with connection.cursor(row_factory=class_row(EndedSession)) as cursor:
+        await cursor.execute(_LIST_ENDED, {"session_ids": list(session_ids)})
+        return await cursor.fetchall()
+
+
+async def touch_sessions(
+    connection: AsyncConnection, session_ids: Sequence[int], idle_days: int
+) -> None:
+    """touch_session for every session that has a socket here."""
+    values = {"session_ids": list(session_ids), "idle_days": idle_days}
+    await connection.execute(_TOUCH_MANY, values)
 
 
 def _insert_token(connection: Connection, session_id: int, token: str) -> None:

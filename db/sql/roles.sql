@@ -41,6 +41,7 @@ GRANT UPDATE (last_seen_at, idle_expires_at, revoked_at, revoked_reason, client_
 GRANT SELECT ON refresh_tokens TO gatehouse_api;
 GRANT INSERT (token_hash, session_id) ON refresh_tokens TO gatehouse_api;
 GRANT UPDATE (spent_at, successor_nonce, successor_hash) ON refresh_tokens TO gatehouse_api;
+GRANT SELECT (expires_at) ON ws_tickets TO gatehouse_api;
 GRANT INSERT (ticket_hash, session_id, expires_at, request_id, client_version,
               client_content_version) ON ws_tickets TO gatehouse_api;
 GRANT SELECT ON chat_channels, chat_members, chat_messages TO gatehouse_api;
@@ -48,8 +49,9 @@ GRANT EXECUTE ON FUNCTION append_messages TO gatehouse_api;
 
 -- The gateway: spends tickets, reads the log, appends through the same function.
 GRANT SELECT ON live_sessions TO gatehouse_gateway;
-GRANT SELECT (id, display_name) ON users TO gatehouse_gateway;
-GRANT SELECT (id) ON user_sessions TO gatehouse_gateway;
+GRANT SELECT (id, display_name, disabled_at) ON users TO gatehouse_gateway;
+GRANT SELECT (id, user_id, last_seen_at, revoked_at, revoked_reason, drain_deadline_at)
+    ON user_sessions TO gatehouse_gateway;
 GRANT UPDATE (last_seen_at, idle_expires_at) ON user_sessions TO gatehouse_gateway;
 GRANT SELECT ON ws_tickets TO gatehouse_gateway;
 GRANT UPDATE (consumed_at) ON ws_tickets TO gatehouse_gateway;

@@ -81,3 +81,36 @@ WHERE id = %(session_id)s
 UPDATE user_sessions
 SET revoked_at = clock_timestamp(), revoked_reason = %(reason)s
 WHERE id = %(session_id)s AND revoked_at IS NULL
+
+-- name: list_ended_sessions
+-- Of these sessions the ones that no longer live, with the reason; deleted ones included.
+SELECT
+    asked.id AS session_id,
+    CASE
+        WHEN s.revoked_at IS NOT NULL THEN 'revoked'
+        WHEN u.disabled_at IS NOT NULL THEN 'disabled'
+        WHEN s.drain_deadline_at <= clock_timestamp() THEN 'drained'
+        WHEN s.id IS NULL THEN 'revoked'
+        ELSE 'expired'
+    END AS cause,
+    s.revoked_reason
+FROM unnest(%(session_ids)s::bigint[]) AS asked (id)
+LEFT JOIN user_sessions s ON s.id = asked.id
+LEFT JOIN users u ON u.id = s.user_id
+WHERE NOT EXISTS (SELECT FROM live_sessions l WHERE l.session_id = asked.id)
+
+-- name: touch_sessions
+-- Live sockets count as activity. Rows that somebody else holds are left for the next time.
+UPDATE user_sessions s
+SET last_seen_at = clock_timestamp(),
+    idle_expires_at = clock_timestamp() + make_interval(days => %(idle_days)s)
+FROM (
+    SELECT t.id
+    FROM user_sessions t
+    WHERE t.id = ANY (%(session_ids)s::bigint[])
+      AND t.last_seen_at < clock_timestamp() - interval '1 minute'
+    ORDER BY t.id
+    FOR NO KEY UPDATE SKIP LOCKED
+) held
+WHERE s.id = held.id
+  AND EXISTS (SELECT FROM live_sessions l WHERE l.session_id = s.id)

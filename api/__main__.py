@@ -1,0 +1,97 @@
+"""`python -m api`: reads the configuration, checks the schema, serves until SIGTERM or Ctrl-C.
+
+Exit codes: 0 stopped in good order, 1 the port or the database is not to be had, 78 the
+configuration is wrong. `--check-config` reads the configuration and exits.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+
+from api.app import create_app
+from api.http_server import HttpServer
+from api.password_hashing import PasswordHasher
+from api.services import Services
+from db.connections import UNAVAILABLE, open_pool
+from db.migrations import SchemaError, check_schema, read_migrations
+from db.secret_manager import resolve_secrets
+from rules.access_tokens import AccessTokens
+from rules.log_lines import configure_logging
+from rules.passwords import ScryptCost
+from rules.secret_values import Secrets
+from rules.settings import EXIT_CODE, ConfigurationError, Settings, load
+
+logger = logging.getLogger("gatehouse.api")
+
+DEFAULT_PORT = 8000
+# Beyond the workers': the readiness probe must not wait behind them.
+SPARE_CONNECTIONS = 2
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        settings = load(os.environ, "api")
+        if arguments == ["--check-config"]:
+            print("api: the configuration is good")
+            return 0
+        secrets = resolve_secrets(settings)
+    except ConfigurationError as error:
+        for problem in error.problems:
+            print(f"api: {problem}", file=sys.stderr)
+        return EXIT_CODE
+    configure_logging()
+    try:
+        return _serve(settings, secrets)
+    except (SchemaError, OSError, *UNAVAILABLE) as error:
+        print(f"api: cannot start: {str(error).strip()}", file=sys.stderr)
+        return 1
+
+
+def _serve(settings: Settings, secrets: Secrets) -> int:
+    service, auth = settings.service, settings.auth
+    port = service.port or DEFAULT_PORT
+    listening = socket.create_server(
+        (service.host, port), family=_family(service.host), backlog=1024
+    )
+    pool = open_pool(
+        settings.database,
+        secrets.db_passwords,
+        "gatehouse-api",
+        service.api_threads + SPARE_CONNECTIONS,
+    )
+    with pool:
+        with pool.connection() as connection:
+            check_schema(connection, read_migrations())
+        services = Services(
+            settings=settings,
+            pool=pool,
+            access_tokens=AccessTokens(
+                secrets.jwt_keys, auth.jwt_issuer, auth.jwt_audience, auth.access_ttl_seconds
+            ),
+            hasher=PasswordHasher(ScryptCost(log2_n=auth.scrypt_log2_n)),
+            is_draining=lambda: server.is_draining,
+        )
+        server = HttpServer(
+            create_app(services),
+            listening,
+            threads=service.api_threads,
+            max_body_bytes=service.max_request_body_bytes,
+        )
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, lambda *_: server.stop())
+        logger.info("serving on %s:%d", service.host, port)
+        server.run()
+    logger.info("stopped")
+    return 0
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,5 @@
+-- name: listen_log
+LISTEN gatehouse_log
+
+-- name: listen_sessions
+LISTEN gatehouse_sessions

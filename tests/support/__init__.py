@@ -1,0 +1,1 @@
+"""What tests share: a Postgres, databases in it, and services as processes."""

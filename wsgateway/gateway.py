@@ -1,0 +1,302 @@
+"""One gateway process: the parts, wired; and one handler for every socket."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import socket as sockets
+import time
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+from db.connections import UNAVAILABLE, AsyncPool, connect_async, probe_async
+from db.tickets import Admission
+from rules import log_lines
+from rules.errors import Refusal
+from rules.secret_values import Secrets
+from rules.settings import Settings
+from rules.times import rfc3339
+from rules.versions import ReleasePolicy, version_status
+from wsgateway.admission import AdmissionDesk
+from wsgateway.connection import Connection, close_socket
+from wsgateway.connections import Connections
+from wsgateway.fanout import Fanout
+from wsgateway.framing import text_frame
+from wsgateway.handshake import Handshake, select_subprotocol
+from wsgateway.listener import Listener
+from wsgateway.protocol import (
+    Action,
+    Close,
+    Limits,
+    Pong,
+    Reply,
+    Send,
+    Subscribe,
+    Unsubscribe,
+    error_frame,
+    receive,
+    with_ref,
+)
+from wsgateway.session_watch import SessionWatch
+from wsgateway.writer import Writer
+
+logger = logging.getLogger("gatehouse.gateway")
+
+HANDSHAKE_SECONDS = 10
+CLOSE_SECONDS = 3
+EXIT_WITHIN_SECONDS = 9.0
+
+
+class Gateway:
+    def __init__(self, settings: Settings, secrets_: Secrets, pool: AsyncPool) -> None:
+        chat, limits = settings.chat, settings.socket
+        self._settings = settings
+        self._pool = pool
+        self.instance = f"{sockets.gethostname()}-{secrets.token_hex(4)}"
+        self._limits = Limits(
+            frames_per_second=limits.max_frames_per_second,
+            max_subscriptions=limits.max_subscriptions,
+            message_max_chars=chat.message_max_chars,
+        )
+        self._connections = Connections()
+        self._fanout = Fanout(
+            pool,
+            recovery_messages=chat.recovery_max_messages,
+            recovery_bytes=limits.send_buffer_bytes // 4,
+        )
+        self._writer = Writer(pool, self._fanout)
+        self._desk = AdmissionDesk(pool)
+        self._watch = SessionWatch(
+            pool,
+            self._connections,
+            idle_days=settings.auth.session_idle_days,
+            unverified_max_seconds=limits.unverified_max_seconds,
+        )
+        self._listener = Listener(
+            lambda: connect_async(
+                settings.database, secrets_.db_passwords, "gatehouse-gateway-listener"
+            ),
+            self._fanout,
+            self._watch,
+            self._writer,
+        )
+        self._handshake = Handshake(
+            allowed_origins=settings.socket_origins,
+            trusted_proxy_hops=settings.service.trusted_proxy_hops,
+            ticket_in_query=settings.ticket_in_query,
+            refusal_now=self._refusal_now,
+            probe=self._probe,
+        )
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Asks run() to end in good order; safe in a signal handler of the loop."""
+        self._stopping.set()
+
+    async def run(self, host: str, port: int, *, share_port: bool) -> None:
+        """Serves until stop(); raises OSError when the port is not to be had."""
+        limits = self._settings.socket
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(_forever(work))
+                for work in (
+                    self._writer.run(),
+                    self._desk.run(),
+                    self._fanout.run(),
+                    self._listener.run(),
+                )
+            ]
+            try:
+                server = await serve(
+                    self._handle,
+                    host,
+                    port,
+                    reuse_port=share_port or None,
+                    process_request=self._handshake.process_request,
+                    process_response=self._handshake.process_response,
+                    select_subprotocol=select_subprotocol,
+                    compression=None,
+                    server_header=None,
+                    open_timeout=HANDSHAKE_SECONDS,
+                    close_timeout=CLOSE_SECONDS,
+                    ping_interval=limits.ping_seconds,
+                    ping_timeout=limits.ping_seconds,
+                    max_size=limits.max_frame_bytes,
+                    # What it reads ahead of us: enough to batch, little enough to hold back.
+                    max_queue=32,
+                    backlog=1024,
+                )
+                logger.info("serving on %s:%d as %s", host, port, self.instance)
+                await self._stopping.wait()
+                await self._drain(server)
+            finally:
+                for task in background:
+                    task.cancel()
+
+    async def _drain(self, server: Server) -> None:
+        """New handshakes get 503; every socket closes with 1012, spread over some seconds, after
+        the answers to what it has sent; then the queue is empty by construction."""
+        started = time.monotonic()
+        open_sockets = list(self._connections)
+        logger.info("stopping: %d sockets to close", len(open_sockets))
+        random.shuffle(open_sockets)
+        pause = self._settings.socket.shutdown_spread_seconds / max(1, len(open_sockets))
+        for number, connection in enumerate(open_sockets):
+            due = started + number * pause
+            if due > time.monotonic():
+                await asyncio.sleep(due - time.monotonic())
+            connection.close(Refusal("service_restart"), after_acks=True)
+        server.close(code=1012, reason="service_restart")
+        try:
+            async with asyncio.timeout_at(
+                asyncio.get_running_loop().time() + started + EXIT_WITHIN_SECONDS - time.monotonic()
+            ):
+                await self._writer.flushed()
+                await server.wait_closed()
+        except TimeoutError:
+            logger.warning("stopped with %d sockets that did not close", len(self._connections))
+        logger.info("stopped")
+
+    def _refusal_now(self) -> Refusal | None:
+        if self._stopping.is_set():
+            return Refusal("unavailable", "This gateway is stopping.", retry_after_seconds=1)
+        if len(self._connections) >= self._settings.socket.max_connections:
+            return Refusal("unavailable", "This gateway is full.", retry_after_seconds=5)
+        return None
+
+    async def _probe(self) -> None:
+        try:
+            async with self._pool.connection() as connection:
+                await probe_async(connection)
+        except UNAVAILABLE as error:
+            raise Refusal(
+                "unavailable", retry_after_seconds=2, cause=type(error).__name__
+            ) from None
+
+    async def _handle(self, socket: ServerConnection) -> None:
+        assert socket.request is not None  # noqa: S101 - the handshake is over
+        log_lines.request_id.set(socket.request.headers["X-Request-ID"])
+        changes_seen = self._watch.changes
+        try:
+            admission = await self._desk.admit(self._handshake.ticket_of(socket.request))
+        except Refusal as refusal:
+            logger.info("admission refused: %s", refusal.code)
+            socket.transport.write(text_frame(error_frame(refusal)))
+            await close_socket(socket, refusal)
+            return
+        log_lines.request_id.set(admission.request_id)
+        connection = Connection(
+            socket, admission, self._limits, self._settings.socket.send_buffer_bytes
+        )
+        self._connections.add(connection)
+        try:
+            logger.info(
+                "socket open",
+                extra={"fields": {"user_id": admission.user_id, "session_id": admission.session_id}},
+            )
+            connection.send(self._connected(admission))
+            await self._read(socket, connection, changes_seen)
+        finally:
+            self._fanout.leave(connection)
+            self._connections.remove(connection)
+
+    async def _read(
+        self, socket: ServerConnection, connection: Connection, changes_seen: int
+    ) -> None:
+        lifetime = self._settings.socket.max_lifetime_seconds
+        # Staggered, so that those who came together do not all come back together.
+        expiry = asyncio.get_running_loop().call_later(
+            lifetime * random.uniform(0.9, 1.0),  # noqa: S311 - not a secret
+            lambda: connection.close(Refusal("lifetime"), after_acks=True),
+        )
+        try:
+            # A revocation that was heard of while the ticket was being spent did not find this
+            # socket here yet.
+            if self._watch.changes != changes_seen:
+                await self._watch.check(connection.session_id)
+            async for message in socket:
+                if connection.is_ending:
+                    continue
+                for action in receive(connection.state, message, time.monotonic()):
+                    await self._carry_out(connection, action)
+        except ConnectionClosed:
+            pass  # however it ended, there is nobody left to tell
+        except UNAVAILABLE as error:
+            logger.warning("a socket ends: %s", type(error).__name__)
+            connection.close(Refusal("unavailable", retry_after_seconds=2))
+        except Exception:
+            logger.exception("a socket ends")
+            connection.close(Refusal("internal_error"))
+        finally:
+            expiry.cancel()
+
+    async def _carry_out(self, connection: Connection, action: Action) -> None:
+        match action:
+            case Send():
+                self._writer.submit(connection, action)
+            case Reply(frame):
+                connection.send(frame)
+            case Pong(ref):
+                now = rfc3339(datetime.now(UTC))
+                connection.send(with_ref({"type": "pong", "server_time": now}, ref))
+            case Subscribe():
+                await self._subscribe(connection, action)
+            case Unsubscribe(channel_id, ref):
+                self._fanout.unsubscribe(connection, channel_id)
+                frame = {"type": "unsubscribed", "channel_id": channel_id}
+                connection.send(with_ref(frame, ref))
+            case Close(code):
+                connection.close(Refusal(code), after_acks=True)
+
+    async def _subscribe(self, connection: Connection, wanted: Subscribe) -> None:
+        try:
+            subscription = await self._fanout.subscribe(
+                connection, wanted.channel_id, wanted.after_seq
+            )
+        except Refusal as refusal:
+            connection.send(error_frame(refusal, ref=wanted.ref))
+            return
+        frame = {
+            "type": "subscribed",
+            "channel_id": wanted.channel_id,
+            "first_seq": subscription.first_seq,
+            "last_seq": subscription.last_seq,
+            "recovered": subscription.recovered,
+            "entries": [entry.as_object() for entry in subscription.entries],
+        }
+        connection.send(with_ref(frame, wanted.ref))
+
+    def _connected(self, admission: Admission) -> dict[str, Any]:
+        limits = self._settings.socket
+        return {
+            "type": "connected",
+            "user_id": admission.user_id,
+            "session_id": admission.session_id,
+            "display_name": admission.display_name,
+            "instance": self.instance,
+            "server_time": rfc3339(admission.now),
+            "ping_seconds": limits.ping_seconds,
+            "max_lifetime_seconds": limits.max_lifetime_seconds,
+            "version_status": version_status(
+                ReleasePolicy(),
+                admission.client_version,
+                admission.client_content_version,
+                admission.now,
+            ),
+            "drain": None,
+        }
+
+
+async def _forever(work: Coroutine[Any, Any, None]) -> None:
+    """A background part that ends by itself is a defect: it must end the process, not silently."""
+    try:
+        await work
+    except asyncio.CancelledError:
+        return
+    raise RuntimeError("a background part of the gateway has ended")

@@ -1,0 +1,162 @@
+"""The HTTP side of the gateway: what is refused before the upgrade, and the health probes.
+
+Wrong path, method and Origin and a full or stopping server are refused here, with the headers and
+the envelope of every other answer; what a browser must understand (a bad ticket) waits until after
+the upgrade, since a browser hides HTTP errors of a handshake from its page.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qs
+
+from websockets.asyncio.server import ServerConnection
+from websockets.datastructures import Headers, MultipleValuesError
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from rules.errors import Refusal, envelope
+from rules.request_id import choose_request_id
+from rules.security_headers import security_headers
+from rules.socket_names import SUBPROTOCOL, TICKET_PREFIX
+
+logger = logging.getLogger("gatehouse.gateway")
+
+# What the websockets library refuses by itself, by its status.
+_LIBRARY_REFUSALS = {
+    400: Refusal("invalid_request", "This is not a websocket handshake (RFC 6455)."),
+    403: Refusal("origin_not_allowed"),
+    405: Refusal("method_not_allowed"),
+    426: Refusal("invalid_request", "Open a websocket here; plain HTTP finds nothing."),
+    503: Refusal("unavailable", "This gateway is stopping.", retry_after_seconds=1),
+    505: Refusal("invalid_request", "The gateway speaks HTTP/1.1."),
+}
+
+
+class Handshake:
+    """`refusal_now` says whether the gateway takes anybody at this moment; `probe` is readiness."""
+
+    def __init__(
+        self,
+        *,
+        allowed_origins: Collection[str],
+        trusted_proxy_hops: int,
+        ticket_in_query: bool,
+        refusal_now: Callable[[], Refusal | None],
+        probe: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._allowed_origins = frozenset(allowed_origins)
+        self._trusted_proxy_hops = trusted_proxy_hops
+        self._ticket_in_query = ticket_in_query
+        self._refusal_now = refusal_now
+        self._probe = probe
+
+    async def process_request(
+        self, socket: ServerConnection, request: Request
+    ) -> Response | None:
+        try:
+            return await self._route(request)
+        except Refusal as refusal:
+            return self._refuse(request, refusal)
+
+    def process_response(
+        self, socket: ServerConnection, request: Request, response: Response
+    ) -> Response | None:
+        """Every answer carries the request's id; the library's own refusals get our form."""
+        if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            response.headers["X-Request-ID"] = _request_id(request)
+            return None
+        if "X-Request-ID" in response.headers:
+            return None  # ours already
+        fallback = Refusal("internal_error")
+        return self._refuse(request, _LIBRARY_REFUSALS.get(response.status_code, fallback))
+
+    def ticket_of(self, request: Request) -> str | None:
+        """The one ticket that the handshake offers; None where there is none, or more than one."""
+        tickets = [
+            offered.removeprefix(TICKET_PREFIX)
+            for value in request.headers.get_all("Sec-WebSocket-Protocol")
+            for offered in (part.strip() for part in value.split(","))
+            if offered.startswith(TICKET_PREFIX)
+        ]
+        if self._ticket_in_query:
+            tickets += parse_qs(request.path.partition("?")[2]).get("ticket", [])
+        return tickets[0] if len(tickets) == 1 else None
+
+    async def _route(self, request: Request) -> Response | None:
+        path = request.path.partition("?")[0]
+        if path in ("/health/live", "/health/ready"):
+            _require_get(request)
+            if path == "/health/ready":
+                if (refusal := self._refusal_now()) is not None:
+                    raise refusal
+                await self._probe()
+            return self._answer(request, HTTPStatus.OK, {"status": "ok"})
+        if path != "/ws":
+            raise Refusal("not_found")
+        _require_get(request)
+        origin = _single(request, "Origin")
+        if origin is not None and origin not in self._allowed_origins:
+            raise Refusal("origin_not_allowed")
+        if (refusal := self._refusal_now()) is not None:
+            raise refusal
+        return None
+
+    def _refuse(self, request: Request, refusal: Refusal) -> Response:
+        status = HTTPStatus(refusal.kind.status or 503)
+        body = envelope(refusal.code, refusal.message, _request_id(request), refusal.details)
+        response = self._answer(request, status, body)
+        if refusal.retry_after_seconds is not None:
+            response.headers["Retry-After"] = str(refusal.retry_after_seconds)
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            response.headers["Allow"] = "GET"
+        fields = {"status": int(status), "code": refusal.code, "request_id": _request_id(request)}
+        logger.info("handshake refused: %s", refusal.code, extra={"fields": fields})
+        return response
+
+    def _answer(self, request: Request, status: HTTPStatus, body: dict[str, Any]) -> Response:
+        data = json.dumps(body).encode("utf-8")
+        forwarded = _single(request, "X-Forwarded-Proto") or ""
+        secure = self._trusted_proxy_hops > 0 and forwarded.lower() == "https"
+        headers = Headers(
+            [
+                *security_headers(secure=secure),
+                ("X-Request-ID", _request_id(request)),
+                ("Content-Type", "application/json"),
+                ("Content-Length", str(len(data))),
+                ("Connection", "close"),
+            ]
+        )
+        return Response(status.value, status.phrase, headers, data)
+
+
+def select_subprotocol(
+    socket: ServerConnection, offered: Sequence[Subprotocol]
+) -> Subprotocol | None:
+    """Ours where it is offered; never the ticket, which must not be said back."""
+    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
+
+
+def _require_get(request: Request) -> None:
+    if request.method != "GET":
+        raise Refusal("method_not_allowed")
+
+
+def _request_id(request: Request) -> str:
+    # Made once a request, also where the client sends none: kept among the request's headers.
+    chosen = choose_request_id(_single(request, "X-Request-ID"))
+    if "X-Request-ID" in request.headers:
+        del request.headers["X-Request-ID"]
+    request.headers["X-Request-ID"] = chosen
+    return chosen
+
+
+def _single(request: Request, name: str) -> str | None:
+    try:
+        return request.headers.get(name)
+    except MultipleValuesError:
+        return ", ".join(request.headers.get_all(name))

@@ -1,0 +1,174 @@
+"""The socket's protocol without I/O: a message and a state come in, actions go out.
+
+    text frame ──> receive(state, text, now) ──> [Subscribe | Send | Typing | Reply | Close ...]
+
+Nothing here knows a socket, a clock or the database; wsgateway/connection.py carries the actions
+out. A frame that cannot be read is answered, not punished: only a flood and a binary frame end the
+socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from rules import fields
+from rules.errors import Refusal
+from rules.fields import Fields
+from rules.json_input import read_object
+from rules.token_bucket import TokenBucket
+
+REF_MAX_CHARS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A frame that answers at once."""
+
+    frame: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    ref: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    channel_id: int
+    after_seq: int | None
+    ref: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    channel_id: int
+    ref: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    channel_id: int
+    client_msg_id: UUID
+    content: str
+    ref: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """An error frame with this code goes out, then the close code that belongs to it."""
+
+    code: str
+
+
+Action = Reply | Pong | Subscribe | Unsubscribe | Send | Close
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    frames_per_second: int
+    max_subscriptions: int
+    message_max_chars: int
+
+
+@dataclass(slots=True)
+class SocketState:
+    """What the protocol remembers of one socket. `subscriptions` are channel ids."""
+
+    limits: Limits
+    subscriptions: set[int] = field(default_factory=set)
+    bucket: TokenBucket = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Bursts of twice the rate: a client that resumes subscribes to everything at once.
+        rate = self.limits.frames_per_second
+        self.bucket = TokenBucket(rate=rate, burst=2 * rate)
+
+
+def receive(state: SocketState, message: str | bytes, now: float) -> list[Action]:
+    """What to do about one message. `now`: monotonic seconds, for the frame limit."""
+    if not state.bucket.take(now):
+        return [Close("rate_limited")]
+    if isinstance(message, bytes):
+        return [Close("unsupported_data")]
+    ref: str | None = None
+    client_msg_id: str | None = None
+    try:
+        members = read_object(message)
+        ref = _echo(members.get("ref"), REF_MAX_CHARS)
+        client_msg_id = _echo(members.get("client_msg_id"), 36)
+        frame = Fields(members)
+        ref = frame.optional("ref", fields.bounded_text(0, REF_MAX_CHARS))
+        kind = frame.required("type", fields.text)
+        handler = _HANDLERS.get(kind)
+        if handler is None:
+            raise Refusal("invalid_request", f"There is no frame of type {kind[:32]!r}.")
+        action = handler(state, frame, ref)
+        frame.end()
+        return [action]
+    except Refusal as refusal:
+        return [Reply(error_frame(refusal, ref=ref, client_msg_id=client_msg_id))]
+
+
+def error_frame(
+    refusal: Refusal, *, ref: str | None = None, client_msg_id: str | None = None
+) -> dict[str, Any]:
+    frame: dict[str, Any] = {"type": "error", "code": refusal.code, "message": refusal.message}
+    return frame | _present(
+        ref=ref,
+        client_msg_id=client_msg_id,
+        retry_after_seconds=refusal.retry_after_seconds,
+    )
+
+
+def with_ref(frame: dict[str, Any], ref: str | None) -> dict[str, Any]:
+    return frame | _present(ref=ref)
+
+
+def _present(**members: Any) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value is not None}
+
+
+def _echo(value: Any, longest: int) -> str | None:
+    """What a broken frame named, so that its sender can tell which one was refused."""
+    return value if isinstance(value, str) and len(value) <= longest else None
+
+
+def _subscribe(state: SocketState, frame: Fields, ref: str | None) -> Action:
+    channel_id = frame.required("channel_id", fields.row_id)
+    after_seq = frame.optional("after_seq", fields.sequence_number)
+    full = len(state.subscriptions) >= state.limits.max_subscriptions
+    if full and channel_id not in state.subscriptions:
+        raise Refusal(
+            "conflict",
+            f"A socket has at most {state.limits.max_subscriptions} subscriptions."
+            " Unsubscribe from another channel first.",
+        )
+    return Subscribe(channel_id, after_seq, ref)
+
+
+def _unsubscribe(state: SocketState, frame: Fields, ref: str | None) -> Action:
+    return Unsubscribe(frame.required("channel_id", fields.row_id), ref)
+
+
+def _send(state: SocketState, frame: Fields, ref: str | None) -> Action:
+    return Send(
+        channel_id=frame.required("channel_id", fields.row_id),
+        client_msg_id=frame.required("client_msg_id", fields.client_msg_id),
+        content=frame.required("content", fields.content(state.limits.message_max_chars)),
+        ref=ref,
+    )
+
+
+def _ping(state: SocketState, frame: Fields, ref: str | None) -> Action:
+    return Pong(ref)
+
+
+_HANDLERS: Mapping[str, Callable[[SocketState, Fields, str | None], Action]] = {
+    "subscribe": _subscribe,
+    "unsubscribe": _unsubscribe,
+    "send": _send,
+    "ping": _ping,
+}

@@ -1,0 +1,94 @@
+"""Ends the sockets of sessions that have ended, however that happened.
+
+A notification says which sessions to read again; a sweep reads all of them every few seconds, in
+case it was lost; and a gateway that could not read for too long ends its sockets, because what
+cannot be checked is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection
+
+from db.connections import AsyncPool
+from db.sessions import EndedSession, list_ended_sessions, touch_sessions
+from rules.errors import Refusal
+from wsgateway.connections import Connections
+
+logger = logging.getLogger("gatehouse.gateway")
+
+TOUCH_EVERY_SECONDS = 30.0
+
+_CODES = {
+    "revoked": "session_revoked",
+    "expired": "session_revoked",
+    "disabled": "account_disabled",
+    "drained": "drained",
+}
+
+
+class SessionWatch:
+    def __init__(
+        self,
+        pool: AsyncPool,
+        connections: Connections,
+        *,
+        idle_days: int,
+        unverified_max_seconds: int,
+    ) -> None:
+        self._pool = pool
+        self._connections = connections
+        self._idle_days = idle_days
+        self._unverified_max_seconds = unverified_max_seconds
+        self._verified_at = time.monotonic()
+        self._touched_at = time.monotonic()
+        # Counts the changes that were heard of, so that an admission can tell whether one of them
+        # came between its check and its registration.
+        self.changes = 0
+
+    async def changed(self, session_ids: Collection[int] | None) -> None:
+        """Something was changed about these sessions; None: about any."""
+        self.changes += 1
+        here = self._connections.session_ids()
+        await self._check([i for i in here if session_ids is None or i in session_ids])
+
+    async def sweep(self) -> None:
+        """Reads every session that has a socket here."""
+        started = time.monotonic()
+        await self._check(self._connections.session_ids())
+        self._verified_at = started
+        if started - self._touched_at > TOUCH_EVERY_SECONDS and len(self._connections):
+            self._touched_at = started
+            async with self._pool.connection() as connection:
+                await touch_sessions(
+                    connection, self._connections.session_ids(), self._idle_days
+                )
+
+    async def check(self, session_id: int) -> None:
+        await self._check([session_id])
+
+    def close_if_unverified(self) -> None:
+        unverified = time.monotonic() - self._verified_at
+        if unverified <= self._unverified_max_seconds or not len(self._connections):
+            return
+        logger.error("sessions could not be checked for %.0f s: closing all sockets", unverified)
+        for connection in self._connections:
+            connection.close(Refusal("at_capacity", "Sessions cannot be checked now."))
+
+    async def _check(self, session_ids: Collection[int]) -> None:
+        if not session_ids:
+            return
+        async with self._pool.connection() as connection:
+            ended = await list_ended_sessions(connection, list(session_ids))
+        for session in ended:
+            self._end(session)
+
+    def _end(self, session: EndedSession) -> None:
+        code = _CODES[session.cause]
+        farewell = None
+        if code == "session_revoked":
+            reason = session.revoked_reason or session.cause
+            farewell = {"type": "session_revoked", "reason": reason}
+        for connection in self._connections.of_session(session.session_id):
+            connection.close(Refusal(code), farewell=farewell)

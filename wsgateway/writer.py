@@ -1,0 +1,161 @@
+"""The write path: messages wait in one queue and are stored a batch a transaction.
+
+An ack goes out only after the commit. A batch that conflicts is tried again; one that Postgres
+objects to is split until the message that it objects to stands alone, so that one bad message
+cannot take others down; while Postgres cannot be reached the senders are told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from db.chat_log import AppendResult, NewMessage, append_messages_async
+from db.connections import CONFLICTED, FAILED, UNAVAILABLE, AsyncPool
+from rules.append_verdict import REPEAT, STORED, refusal_of
+from rules.errors import Refusal
+from rules.log_entry import Entry
+from rules.times import rfc3339
+from wsgateway.batching import Batcher
+from wsgateway.connection import Connection
+from wsgateway.fanout import Fanout
+from wsgateway.protocol import Send, error_frame, with_ref
+
+logger = logging.getLogger("gatehouse.gateway")
+
+MAX_BATCH = 100
+MAX_WAITING = 10_000
+ATTEMPTS = 4
+RETRY_AFTER_SECONDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PendingSend:
+    connection: Connection
+    send: Send
+    message: NewMessage
+
+
+class Writer:
+    def __init__(self, pool: AsyncPool, fanout: Fanout) -> None:
+        self._pool = pool
+        self._fanout = fanout
+        self._batcher = Batcher(self._store, max_batch=MAX_BATCH, max_waiting=MAX_WAITING)
+        # The backend that is storing for us at this moment: what it notifies of, we are about to
+        # deliver ourselves, and reading it from the table as well would be work for nothing.
+        self.storing_pid: int | None = None
+        self.stored = 0
+
+    def submit(self, connection: Connection, send: Send) -> None:
+        message = NewMessage(
+            session_id=connection.session_id,
+            channel_id=send.channel_id,
+            client_msg_id=send.client_msg_id,
+            content=send.content,
+            request_id=connection.request_id,
+        )
+        pending = PendingSend(connection, send, message)
+        connection.acks_due += 1
+        if not self._batcher.submit(pending):
+            _refuse(pending, Refusal("unavailable", retry_after_seconds=RETRY_AFTER_SECONDS))
+
+    async def run(self) -> None:
+        await self._batcher.run()
+
+    async def flushed(self) -> None:
+        await self._batcher.flushed()
+
+    async def _store(self, batch: list[PendingSend]) -> None:
+        try:
+            results = await self._append([pending.message for pending in batch])
+        except UNAVAILABLE as error:
+            logger.warning("messages cannot be stored: %s", type(error).__name__)
+            for pending in batch:
+                _refuse(pending, Refusal("unavailable", retry_after_seconds=RETRY_AFTER_SECONDS))
+        except FAILED as error:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                await self._store(batch[:middle])
+                await self._store(batch[middle:])
+            else:
+                logger.error("a message cannot be stored", exc_info=error)
+                _refuse(batch[0], Refusal("internal_error"))
+        else:
+            self._deliver(batch, results)
+
+    async def _append(self, messages: Sequence[NewMessage]) -> list[AppendResult]:
+        """A repeat after a lost answer is harmless: client_msg_id makes it the same message."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                async with self._pool.connection() as connection:
+                    self.storing_pid = connection.info.backend_pid
+                    return await append_messages_async(connection, messages)
+            except (*UNAVAILABLE, *CONFLICTED):
+                # What was stored before the answer got lost is found through the table.
+                self._fanout.suspect({message.channel_id for message in messages})
+                if attempt == ATTEMPTS:
+                    raise
+                await asyncio.sleep(0.05 * 2**attempt)
+            finally:
+                self.storing_pid = None
+        raise AssertionError("unreachable")
+
+    def _deliver(self, batch: Sequence[PendingSend], results: Sequence[AppendResult]) -> None:
+        entries = []
+        for pending, result in zip(batch, results, strict=True):
+            refusal = refusal_of(result.verdict, result.retry_after_seconds)
+            if refusal is not None:
+                _refuse(pending, refusal)
+                continue
+            if result.verdict == STORED:
+                entries.append(_entry(pending.message, result))
+            _settle(pending, with_ref(_ack(pending.message, result), pending.send.ref))
+        self.stored += len(entries)
+        entries.sort(key=lambda entry: (entry.channel_id, entry.seq))
+        self._fanout.offer(entries)
+
+
+def _ack(message: NewMessage, result: AppendResult) -> dict[str, Any]:
+    assert result.created_at is not None  # noqa: S101 - stored and repeat have one
+    return {
+        "type": "ack",
+        "channel_id": message.channel_id,
+        "client_msg_id": str(message.client_msg_id),
+        "seq": result.seq,
+        "created_at": rfc3339(result.created_at),
+        "duplicate": result.verdict == REPEAT,
+    }
+
+
+def _entry(message: NewMessage, result: AppendResult) -> Entry:
+    assert result.seq is not None  # noqa: S101 - stored has all three
+    assert result.sender_id is not None  # noqa: S101
+    assert result.created_at is not None  # noqa: S101
+    return Entry(
+        channel_id=message.channel_id,
+        seq=result.seq,
+        kind="message",
+        sender_id=result.sender_id,
+        sender_name=result.sender_name,
+        content=message.content,
+        client_msg_id=message.client_msg_id,
+        target_seq=None,
+        created_at=result.created_at,
+    )
+
+
+def _refuse(pending: PendingSend, refusal: Refusal) -> None:
+    frame = error_frame(
+        refusal, ref=pending.send.ref, client_msg_id=str(pending.send.client_msg_id)
+    )
+    _settle(pending, frame)
+    if refusal.code == "session_revoked":
+        pending.connection.close(refusal)
+
+
+def _settle(pending: PendingSend, frame: dict[str, Any]) -> None:
+    pending.connection.send(frame)
+    pending.connection.ack_given()
