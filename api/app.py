@@ -9,6 +9,7 @@ answer gets its headers and its access line:
 
 from __future__ import annotations
 
+import json
 import re
 from functools import partial
 
@@ -27,8 +28,6 @@ from api.middleware.request_id import RequestId
 from api.middleware.security_headers import SecurityHeaders
 from api.resources import accounts, channels, health, sessions, ws_tickets
 from api.services import Services
-
-import json
 
 
 class RowIdConverter(falcon.routing.BaseConverter):
@@ -51,9 +50,7 @@ def create_app(services: Services) -> falcon.App[Request, Response]:
             SecurityHeaders(),
             Cors(settings.service.cors_allowed_origins),
             BodyGuard(settings.service.max_request_body_bytes),
-            Authentication(
-                services.pool, services.access_tokens, settings.auth.session_idle_days
-            ),
+            Authentication(services.pool, services.access_tokens, settings.auth.session_idle_days),
         ],
     )
     install_error_handlers(app)

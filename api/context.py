@@ -23,7 +23,7 @@ class RequestContext:
 
 class Request(falcon.Request):
     context_type = RequestContext
-    context: RequestContext
+    context: RequestContext  # type: ignore[assignment]  # falcon's is a bag of attributes
 
     @property
     def session(self) -> LiveSession:

@@ -38,7 +38,7 @@ _CODES = {
 }
 
 
-class EnvelopeTask(ErrorTask):
+class EnvelopeTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
     """An answer that waitress gives on its own."""
 
     def execute(self) -> None:
@@ -57,7 +57,7 @@ class EnvelopeTask(ErrorTask):
         logger.info("refused before the app: %s", error.code, extra={"fields": fields})
 
 
-class EnvelopeChannel(HTTPChannel):
+class EnvelopeChannel(HTTPChannel):  # type: ignore[misc]
     error_task_class = EnvelopeTask
 
 

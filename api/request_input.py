@@ -31,6 +31,7 @@ class Query:
     """The query string: every parameter once, no unknown ones."""
 
     def __init__(self, req: Request, *known: str) -> None:
+        self._params: dict[str, str] = {}
         for name, value in req.params.items():
             if name not in known:
                 shown = name[:64]
@@ -41,7 +42,7 @@ class Query:
                 )
             if not isinstance(value, str):
                 raise invalid_field(name, "must be given once")
-        self._params: dict[str, str] = dict(req.params)
+            self._params[name] = value
 
     def integer(self, name: str, read: Callable[[str, int], T]) -> T | None:
         raw = self._params.get(name)

@@ -52,9 +52,7 @@ class AppendResult:
     retry_after_seconds: int | None
 
 
-def append_messages(
-    connection: Connection, messages: Sequence[NewMessage]
-) -> list[AppendResult]:
+def append_messages(connection: Connection, messages: Sequence[NewMessage]) -> list[AppendResult]:
     """Stores what may be stored, in one transaction; one result a message, in order.
 
     The connection must be in autocommit and outside a transaction: the locks that this takes are
@@ -129,7 +127,7 @@ async def list_last_seqs(
 ) -> Mapping[int, int]:
     """The newest seq of each channel that exists."""
     cursor = await connection.execute(_LAST_SEQS, (list(channel_ids),))
-    return {channel_id: last_seq for channel_id, last_seq in await cursor.fetchall()}
+    return dict(await cursor.fetchall())
 
 
 def _range(channel_id: int, after_seq: int, until_seq: int, limit: int) -> Mapping[str, int]:

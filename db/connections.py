@@ -138,13 +138,9 @@ def _open(open_pool: Callable[[], None], close: Callable[[], None]) -> None:
         raise
 
 
-def connect(
-    settings: DatabaseSettings, passwords: Sequence[str], application: str
-) -> Connection:
+def connect(settings: DatabaseSettings, passwords: Sequence[str], application: str) -> Connection:
     """One connection outside any pool, in autocommit, for a script."""
-    return _sync_class(passwords).connect(
-        **parameters(settings, application), autocommit=True
-    )
+    return _sync_class(passwords).connect(**parameters(settings, application), autocommit=True)
 
 
 async def connect_async(

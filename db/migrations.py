@@ -75,7 +75,9 @@ def read_migrations(folder: Path = FOLDER) -> list[Migration]:
 def migrate(connection: Connection, migrations: Sequence[Migration]) -> list[str]:
     """Applies what is missing and then the rights; returns the names of what was applied."""
     connection.execute(_WAIT_FOR_LOCKS)
-    connection.execute(_LOCK_MIGRATIONS)  # until the connection ends: others wait, then find it done
+    connection.execute(
+        _LOCK_MIGRATIONS
+    )  # until the connection ends: others wait, then find it done
     connection.execute(_CREATE_TABLE)
     applied = _applied(connection)
     _check_history(applied, migrations)
@@ -121,9 +123,7 @@ def check_schema(connection: Connection, migrations: Sequence[Migration]) -> Non
             )
 
 
-def _check_history(
-    applied: Sequence[AppliedMigration], migrations: Sequence[Migration]
-) -> None:
+def _check_history(applied: Sequence[AppliedMigration], migrations: Sequence[Migration]) -> None:
     for was, migration in zip(applied, migrations, strict=False):
         if (was.version, was.checksum) != (migration.version, migration.checksum):
             raise SchemaError(

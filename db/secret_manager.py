@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+from rules.crc32c import crc32c
 from rules.secret_values import Secrets, read_secrets
 from rules.settings import ConfigurationError, Settings
 
@@ -75,7 +76,6 @@ def _connect(emulator: str | None) -> SecretManagerServiceClient:
 
 
 def _fetch(client: SecretManagerServiceClient, reference: str) -> str:
-    import google_crc32c
     from google.api_core import exceptions, retry
 
     try:
@@ -102,7 +102,7 @@ def _fetch(client: SecretManagerServiceClient, reference: str) -> str:
     except exceptions.GoogleAPICallError as error:
         raise _Unreadable(f"could not be read: {type(error).__name__}") from None
     payload = answer.payload
-    if int(payload.data_crc32c) != google_crc32c.value(payload.data):
+    if int(payload.data_crc32c) != crc32c(payload.data):
         raise _Unreadable("arrived damaged: its checksum does not match")
     try:
         return str(payload.data.decode("utf-8"))

@@ -7,7 +7,7 @@ the transaction commits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -208,7 +208,7 @@ def revoke_session(connection: Connection, session_id: int, reason: str) -> bool
 
 
 async def list_ended_sessions(
-    connection: AsyncConnection, session_ids: Sequence[int]
+    connection: AsyncConnection, session_ids: Collection[int]
 ) -> list[EndedSession]:
     """Those of the sessions that no longer live; a deleted one counts as revoked."""
     async with connection.cursor(row_factory=class_row(EndedSession)) as cursor:
@@ -217,7 +217,7 @@ async def list_ended_sessions(
 
 
 async def touch_sessions(
-    connection: AsyncConnection, session_ids: Sequence[int], idle_days: int
+    connection: AsyncConnection, session_ids: Collection[int], idle_days: int
 ) -> None:
     """touch_session for every session that has a socket here."""
     values = {"session_ids": list(session_ids), "idle_days": idle_days}

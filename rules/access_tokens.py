@@ -38,8 +38,8 @@ class AccessTokens:
     def __init__(self, keys: Sequence[bytes], issuer: str, audience: str, ttl_seconds: int) -> None:
         if not keys:
             raise ValueError("at least one signing key is needed")
-        self._signers = {key_id(key): _signer(key) for key in keys}
-        self._signing_id = key_id(keys[0])
+        self._by_header = {_header(key): _signer(key) for key in keys}
+        self._signing_header = _header(keys[0])
         self._issuer = issuer
         self._audience = audience
         self.ttl_seconds = ttl_seconds
@@ -56,8 +56,8 @@ class AccessTokens:
             "exp": issued_at + self.ttl_seconds,
             "jti": secrets.token_hex(16),
         }
-        unsigned = f"{_header(self._signing_id)}.{_segment(claims)}"
-        return self._signers[self._signing_id].sign(unsigned).decode("ascii")
+        header = self._signing_header
+        return self._by_header[header].sign(f"{header}.{_segment(claims)}").decode("ascii")
 
     def read(self, token: str) -> AccessClaims:
         """Signature, header and claims but for the time, which the caller compares; or 401."""
@@ -70,10 +70,8 @@ class AccessTokens:
         if len(token) > MAX_TOKEN_CHARS or not token.isascii() or token.count(".") != 2:
             raise ValueError("not the form of a token")
         header, body, _ = token.split(".")
-        for identifier, signer in self._signers.items():
-            if header == _header(identifier):
-                break
-        else:
+        signer = self._by_header.get(header)
+        if signer is None:
             raise ValueError("not a header of ours")
         # Compared as a whole: base64 has several spellings of the same bytes, a token has one.
         if not hmac.compare_digest(signer.sign(f"{header}.{body}"), token.encode("ascii")):
@@ -96,8 +94,8 @@ def _signer(key: bytes) -> Signer:
     return Signer(key, sep=".", key_derivation="none", digest_method=hashlib.sha256)
 
 
-def _header(identifier: str) -> str:
-    return _segment({"alg": "HS256", "kid": identifier, "typ": "JWT"})
+def _header(key: bytes) -> str:
+    return _segment({"alg": "HS256", "kid": key_id(key), "typ": "JWT"})
 
 
 def _segment(value: dict[str, Any]) -> str:
@@ -109,7 +107,7 @@ def _unsegment(segment: str) -> bytes:
     return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
 
 
-def _number(value: str) -> int:
+def _number(value: object) -> int:
     if not isinstance(value, str) or not value.isdecimal() or len(value) > 16:
         raise ValueError("not an id")
     return int(value)

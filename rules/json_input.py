@@ -52,12 +52,12 @@ def _check_depth(text: str) -> None:
         return
     depth = 0
     for match in _OUTSIDE_STRINGS.finditer(text):
-        token = match[0]
-        if token in "[{":
+        mark = match[0]
+        if mark in "[{":
             depth += 1
             if depth > MAX_DEPTH:
                 raise Refusal("malformed_json", f"Nested deeper than {MAX_DEPTH} levels.")
-        elif token in "]}":
+        elif mark in "]}":
             depth -= 1
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, TypeVar
 
@@ -33,7 +33,7 @@ class ConfigurationError(Exception):
         super().__init__("\n".join(problems))
 
 
-# What a value may be. Each converter raises ValueError with the end of the sentence "NAME must ...".
+# What a value may be. A converter raises ValueError with the end of "NAME must ...":
 
 
 def _text(value: str) -> str:
@@ -70,7 +70,9 @@ def _list(value: str) -> tuple[str, ...]:
 
 def _origins(value: str) -> tuple[str, ...]:
     for origin in _list(value):
-        if not re.fullmatch(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:\d+)?", origin):
+        if not re.fullmatch(
+            r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:\d+)?", origin
+        ):
             raise ValueError(
                 "hold exact origins like https://app.example.org, lower case, without a path"
             )
@@ -122,7 +124,7 @@ _COUNT = _integer(1, 1_000_000)
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
     app_env: str = _variable("APP_ENV", _choice("production", "development", "test"), "production")
-    host: str = _variable("HOST", _text, "0.0.0.0")
+    host: str = _variable("HOST", _text, "0.0.0.0")  # noqa: S104 - a container
     port: int | None = _variable("PORT", _integer(1, 65_535), None)
     api_threads: int = _variable("API_THREADS", _integer(1, 200), "16")
     ws_processes: int = _variable("WS_PROCESSES", _integer(1, 64), "1")
@@ -149,9 +151,7 @@ class DatabaseSettings:
     )
     sslrootcert: str | None = _variable("DB_SSLROOTCERT", _text, None)
     connect_timeout_seconds: int = _variable("DB_CONNECT_TIMEOUT", _integer(2, 60), "5")
-    statement_timeout_ms: int = _variable(
-        "DB_STATEMENT_TIMEOUT_MS", _integer(100, 600_000), "5000"
-    )
+    statement_timeout_ms: int = _variable("DB_STATEMENT_TIMEOUT_MS", _integer(100, 600_000), "5000")
     pool_timeout_ms: int = _variable("DB_POOL_TIMEOUT_MS", _integer(50, 60_000), "2000")
 
 
@@ -218,9 +218,7 @@ class ChatSettings:
     )
     message_max_chars: int = _variable("CHAT_MESSAGE_MAX_CHARS", _integer(1, 100_000), "2000")
     history_page_max: int = _variable("CHAT_HISTORY_PAGE_MAX", _integer(1, 1000), "200")
-    recovery_max_messages: int = _variable(
-        "CHAT_RECOVERY_MAX_MESSAGES", _integer(1, 10_000), "500"
-    )
+    recovery_max_messages: int = _variable("CHAT_RECOVERY_MAX_MESSAGES", _integer(1, 10_000), "500")
     retention_days: int = _variable("CHAT_RETENTION_DAYS", _integer(0, 36_500), "0")
 
 
@@ -325,7 +323,6 @@ def _unknown_names(environ: Mapping[str, str]) -> list[str]:
 def _read_group(group: type[Any], environ: Mapping[str, str], problems: list[str]) -> Any:
     values: dict[str, Any] = {}
     for item in fields(group):
-        assert item.default is MISSING
         name, default = item.metadata["variable"], item.metadata["default"]
         raw = environ.get(name, default)
         if raw is None:

@@ -188,9 +188,7 @@ class Fanout:
 
     async def _catch_up(self, after_seqs: Mapping[int, int]) -> None:
         async with self._pool.connection() as connection:
-            entries = await chat_log.list_entries_of_channels(
-                connection, after_seqs, CATCH_UP_PAGE
-            )
+            entries = await chat_log.list_entries_of_channels(connection, after_seqs, CATCH_UP_PAGE)
             self.offer(entries)
             stuck = [
                 channel_id

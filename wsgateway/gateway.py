@@ -198,7 +198,9 @@ class Gateway:
         try:
             logger.info(
                 "socket open",
-                extra={"fields": {"user_id": admission.user_id, "session_id": admission.session_id}},
+                extra={
+                    "fields": {"user_id": admission.user_id, "session_id": admission.session_id}
+                },
             )
             connection.send(self._connected(admission))
             await self._read(socket, connection, changes_seen)

@@ -55,9 +55,7 @@ class Handshake:
         self._refusal_now = refusal_now
         self._probe = probe
 
-    async def process_request(
-        self, socket: ServerConnection, request: Request
-    ) -> Response | None:
+    async def process_request(self, socket: ServerConnection, request: Request) -> Response | None:
         try:
             return await self._route(request)
         except Refusal as refusal:

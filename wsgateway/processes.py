@@ -1,7 +1,8 @@
 """Several gateway processes on one port: the kernel spreads new connections over them.
 
-Each process is a whole gateway with its own pool and listener; they meet only in Postgres. One that
-dies is replaced, loudly; when they cannot even start, all of them end, so that the platform sees it.
+Each process is a whole gateway with its own pool and listener; they meet only in Postgres. One
+that dies is replaced, loudly; when they cannot even start, all of them end, so that the platform
+sees it.
 """
 
 from __future__ import annotations

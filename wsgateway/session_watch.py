@@ -61,9 +61,7 @@ class SessionWatch:
         if started - self._touched_at > TOUCH_EVERY_SECONDS and len(self._connections):
             self._touched_at = started
             async with self._pool.connection() as connection:
-                await touch_sessions(
-                    connection, self._connections.session_ids(), self._idle_days
-                )
+                await touch_sessions(connection, self._connections.session_ids(), self._idle_days)
 
     async def check(self, session_id: int) -> None:
         await self._check([session_id])
@@ -80,7 +78,7 @@ class SessionWatch:
         if not session_ids:
             return
         async with self._pool.connection() as connection:
-            ended = await list_ended_sessions(connection, list(session_ids))
+            ended = await list_ended_sessions(connection, session_ids)
         for session in ended:
             self._end(session)
 

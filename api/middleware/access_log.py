@@ -26,5 +26,9 @@ class AccessLog:
             "user_id": session.user_id if session else None,
         }
         logger.info(
-            "%s %s %s", fields["method"], fields["route"], fields["status"], extra={"fields": fields}
+            "%s %s %s",
+            fields["method"],
+            fields["route"],
+            fields["status"],
+            extra={"fields": fields},
         )

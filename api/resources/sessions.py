@@ -77,7 +77,7 @@ class Logout:
 
 
 class Me:
-    """GET /auth/me -> {user, session, version_status}; PATCH /auth/me {display_name} -> the same."""
+    """GET /auth/me -> {user, session, version_status}; PATCH {display_name} -> the same."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
