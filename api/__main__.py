@@ -14,6 +14,7 @@ import sys
 
 from api.app import create_app
 from api.http_server import HttpServer
+from api.login_attempts import LoginAttempts
 from api.password_hashing import PasswordHasher
 from api.services import Services
 from db.connections import UNAVAILABLE, open_pool
@@ -73,6 +74,7 @@ def _serve(settings: Settings, secrets: Secrets) -> int:
                 secrets.jwt_keys, auth.jwt_issuer, auth.jwt_audience, auth.access_ttl_seconds
             ),
             hasher=PasswordHasher(ScryptCost(log2_n=auth.scrypt_log2_n)),
+            login_attempts=LoginAttempts(pool, auth),
             is_draining=lambda: server.is_draining,
         )
         server = HttpServer(

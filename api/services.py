@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from api.login_attempts import LoginAttempts
 from api.password_hashing import PasswordHasher
 from db.connections import SyncPool
 from db.sessions import SessionTerms
@@ -20,6 +21,7 @@ class Services:
     pool: SyncPool
     access_tokens: AccessTokens
     hasher: PasswordHasher
+    login_attempts: LoginAttempts
     is_draining: Callable[[], bool]
 
     def session_terms(self, *, is_admin: bool) -> SessionTerms:

@@ -31,6 +31,9 @@ _FIND_REFRESH_TOKEN = _SQL["find_refresh_token"]
 _SPEND = _SQL["spend_refresh_token"]
 _UPDATE_CLIENT_VERSION = _SQL["update_client_version"]
 _REVOKE = _SQL["revoke_session"]
+_LIST_LIVE = _SQL["list_live_sessions_of_user"]
+_REVOKE_OF_USER = _SQL["revoke_session_of_user"]
+_REVOKE_OTHERS = _SQL["revoke_other_sessions"]
 _LIST_ENDED = _SQL["list_ended_sessions"]
 _TOUCH_MANY = _SQL["touch_sessions"]
 
@@ -113,6 +116,12 @@ class _RefreshToken:
     repeatable: bool
 
 
+def lock_user_if_unchanged(connection: Connection, user_id: int, checked_hash: str) -> bool:
+    """Locks the user row; False when the hash has changed meanwhile or the user is disabled."""
+    values = {"user_id": user_id, "checked_hash": checked_hash}
+    return connection.execute(_LOCK_USER, values).fetchone() is not None
+
+
 def open_session(
     connection: Connection,
     user_id: int,
@@ -125,8 +134,7 @@ def open_session(
 
     The oldest sessions beyond the account's number make room.
     """
-    found = connection.execute(_LOCK_USER, {"user_id": user_id, "checked_hash": checked_hash})
-    if found.fetchone() is None:
+    if not lock_user_if_unchanged(connection, user_id, checked_hash):
         return None
     connection.execute(_MAKE_ROOM, {"user_id": user_id, "limit": terms.max_per_account})
     token = opaque_tokens.new_token()
@@ -155,6 +163,16 @@ def touch_session(connection: Connection, session_id: int, idle_days: int) -> No
     connection.execute(_TOUCH, {"session_id": session_id, "idle_days": idle_days})
 
 
+def lock_session_of(connection: Connection, token: str) -> int | None:
+    """Locks the session that a refresh token belongs to, dead or alive; None for an unknown token.
+
+    Whoever presents a token of this session queues here, so what follows is decided alone.
+    """
+    values = {"token_hash": opaque_tokens.hash_token(token)}
+    row = connection.execute(_LOCK_BY_TOKEN, values).fetchone()
+    return None if row is None else int(row[0])
+
+
 def refresh_session(
     connection: Connection, token: str, *, grace_seconds: int, client: ClientInfo
 ) -> Refreshed:
@@ -163,11 +181,10 @@ def refresh_session(
     A repeat counts as the same answer only while the successor is unused: whoever has used it has
     received it, so a further use of the old token is somebody else's (RFC 9700, 4.14.2).
     """
-    token_hash = opaque_tokens.hash_token(token)
-    locked = connection.execute(_LOCK_BY_TOKEN, {"token_hash": token_hash}).fetchone()
-    if locked is None:
+    session_id = lock_session_of(connection, token)
+    if session_id is None:
         return Refreshed(RefreshVerdict.UNKNOWN)
-    session_id = int(locked[0])
+    token_hash = opaque_tokens.hash_token(token)
     with connection.cursor(row_factory=class_row(_RefreshToken)) as cursor:
         stored = cursor.execute(
             _FIND_REFRESH_TOKEN, {"token_hash": token_hash, "grace_seconds": grace_seconds}
@@ -205,6 +222,26 @@ def revoke_session(connection: Connection, session_id: int, reason: str) -> bool
     """False when it had ended before."""
     values = {"session_id": session_id, "reason": reason}
     return connection.execute(_REVOKE, values).rowcount == 1
+
+
+def list_live_sessions(connection: Connection, user_id: int) -> list[LiveSession]:
+    """Newest first."""
+    with connection.cursor(row_factory=class_row(LiveSession)) as cursor:
+        return cursor.execute(_LIST_LIVE, {"user_id": user_id}).fetchall()
+
+
+def revoke_session_of_user(connection: Connection, session_id: int, user_id: int) -> bool:
+    """False where the user has no such live session."""
+    values = {"session_id": session_id, "user_id": user_id}
+    return connection.execute(_REVOKE_OF_USER, values).rowcount == 1
+
+
+def revoke_other_sessions(
+    connection: Connection, user_id: int, *, except_session_id: int, reason: str
+) -> int:
+    """Ends all sessions of the user but one; returns how many."""
+    values = {"user_id": user_id, "session_id": except_session_id, "reason": reason}
+    return connection.execute(_REVOKE_OTHERS, values).rowcount
 
 
 async def list_ended_sessions(

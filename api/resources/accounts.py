@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from psycopg import Connection
 
+from api import quotas
+from api.common_passwords import new_password
 from api.context import Request, Response
 from api.request_input import read_body
 from api.services import Services
 from api.session_answers import session_answer, user_object
+from db import security_events
 from db.connections import in_transaction
+from db.security_events import Event
 from db.sessions import ClientInfo, OpenedSession, open_session
 from db.users import User, find_user_by_email, insert_user, replace_password_hash
-from rules import fields
+from rules import fields, limit_subjects
 from rules.errors import Refusal
 
 
@@ -26,10 +30,11 @@ class Register:
     def on_post(self, req: Request, resp: Response) -> None:
         body = read_body(req)
         email = body.required("email", fields.email)
-        password = body.required("password", fields.new_password)
+        password = body.required("password", new_password)
         display_name = body.required("display_name", fields.display_name)
         body.end()
         client = req.client()
+        self._count(req)
         # Hashed before the transaction: no row stays locked for a fifth of a second.
         password_hash = self._services.hasher.hash(password)
 
@@ -39,10 +44,27 @@ class Register:
             )
             if user is None:
                 raise Refusal("email_taken")
+            security_events.record(connection, Event.USER_CREATED, ip=client.ip, user_id=user.id)
             return user, _open(self._services, connection, user, password_hash, client)
 
         user, session = in_transaction(self._services.pool, create)
         resp.send_json(201, _answer(self._services, user, session, client))
+
+    def _count(self, req: Request) -> None:
+        """Every attempt counts, email_taken too: else one could ask who has an account."""
+        key = limit_subjects.registration_from_ip(req.context.address)
+        refusal = in_transaction(
+            self._services.pool,
+            lambda connection: quotas.take(
+                connection,
+                key,
+                maximum=self._services.settings.auth.registrations_per_ip_per_hour,
+                window_seconds=quotas.HOUR,
+                address=req.context.address,
+            ),
+        )
+        if refusal is not None:
+            raise refusal
 
 
 class Login:
@@ -62,17 +84,34 @@ class Login:
         password = body.required("password", fields.submitted_password)
         body.end()
         client = req.client()
-        services = self._services
-        with services.pool.connection() as connection:
-            user = find_user_by_email(connection, email)
-        right = services.hasher.verify(password, user.password_hash if user else None)
-        if user is None or not right or user.disabled:
-            raise Refusal("invalid_credentials")
-        checked_hash = self._current_hash(user, password)
-        session = in_transaction(
-            services.pool,
-            lambda connection: _open(services, connection, user, checked_hash, client),
-        )
+        services, attempts = self._services, self._services.login_attempts
+        attempt = attempts.begin(email, client.ip)
+        try:
+            with services.pool.connection() as connection:
+                user = find_user_by_email(connection, email)
+            right = services.hasher.verify(password, user.password_hash if user else None)
+            if user is None or not right or user.disabled:
+                attempts.failed(attempt, Event.LOGIN_FAIL, user.id if user else None)
+                raise Refusal("invalid_credentials")
+            checked_hash = self._current_hash(user, password)
+        except Refusal as refusal:
+            if refusal.code != "invalid_credentials":
+                attempts.released(attempt)
+            raise
+
+        def open_session(connection: Connection) -> OpenedSession:
+            session = _open(services, connection, user, checked_hash, client)
+            security_events.record(
+                connection,
+                Event.LOGIN_SUCCESS,
+                ip=client.ip,
+                user_id=user.id,
+                session_id=session.id,
+            )
+            attempts.succeeded(connection, attempt)
+            return session
+
+        session = in_transaction(services.pool, open_session)
         resp.send_json(200, _answer(services, user, session, client))
 
     def _current_hash(self, user: User, password: str) -> str:

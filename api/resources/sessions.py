@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import falcon
+from psycopg import Connection
+
+from api import quotas
+from api.common_passwords import new_password
 from api.context import Request, Response
 from api.request_input import read_body, read_no_fields
 from api.services import Services
 from api.session_answers import session_answer, session_object, user_object
+from db import security_events
 from db.connections import in_transaction
-from db.sessions import RefreshVerdict, refresh_session, revoke_session
-from db.users import update_display_name
-from rules import fields
+from db.security_events import Event
+from db.sessions import (
+    ClientInfo,
+    Refreshed,
+    RefreshVerdict,
+    list_live_sessions,
+    lock_session_of,
+    lock_user_if_unchanged,
+    refresh_session,
+    revoke_other_sessions,
+    revoke_session,
+    revoke_session_of_user,
+)
+from db.users import find_user, replace_password_hash, update_display_name
+from rules import fields, limit_subjects
 from rules.errors import Refusal
 from rules.opaque_tokens import is_token
 from rules.versions import ReleasePolicy, version_status
@@ -36,16 +54,12 @@ class Refresh:
         if not is_token(token):
             raise Refusal("refresh_token_invalid")
         client = req.client()
-        # The verdict comes out of the transaction as a value: a theft that it found must commit.
-        refreshed = in_transaction(
-            self._services.pool,
-            lambda connection: refresh_session(
-                connection,
-                token,
-                grace_seconds=self._services.settings.auth.refresh_reuse_grace_seconds,
-                client=client,
-            ),
+        # Verdict and refusal come out of the transaction as values: what it found must commit.
+        refreshed, refusal = in_transaction(
+            self._services.pool, lambda connection: self._refresh(connection, token, client)
         )
+        if refusal is not None:
+            raise refusal
         session = refreshed.session
         if refreshed.refresh_token is None or session is None:
             raise Refusal(_REFUSED[refreshed.verdict])
@@ -62,6 +76,39 @@ class Refresh:
         )
         resp.send_json(200, answer)
 
+    def _refresh(
+        self, connection: Connection, token: str, client: ClientInfo
+    ) -> tuple[Refreshed, Refusal | None]:
+        """A refused refresh spends nothing: the session's quota is asked first."""
+        auth = self._services.settings.auth
+        session_id = lock_session_of(connection, token)
+        if session_id is None:
+            return Refreshed(RefreshVerdict.UNKNOWN), None
+        refusal = quotas.take(
+            connection,
+            limit_subjects.refreshes_of_session(session_id),
+            maximum=auth.refreshes_per_session_per_minute,
+            window_seconds=quotas.MINUTE,
+            address=client.ip,
+        )
+        if refusal is not None:
+            return Refreshed(RefreshVerdict.ENDED), refusal
+        refreshed = refresh_session(
+            connection,
+            token,
+            grace_seconds=auth.refresh_reuse_grace_seconds,
+            client=client,
+        )
+        if refreshed.verdict is RefreshVerdict.REUSED and refreshed.session is not None:
+            security_events.record(
+                connection,
+                Event.TOKEN_REUSE,
+                ip=client.ip,
+                user_id=refreshed.session.user_id,
+                session_id=session_id,
+            )
+        return refreshed, None
+
 
 class Logout:
     """POST /auth/logout -> 204; ends the bearer's session, and with it its sockets."""
@@ -73,7 +120,100 @@ class Logout:
         read_no_fields(req)
         with self._services.pool.connection() as connection:
             revoke_session(connection, req.session.session_id, "logout")
-        resp.status = 204
+        resp.status = falcon.HTTP_204
+
+
+class Sessions:
+    """GET /auth/sessions: the user's live ones; DELETE ends all but the bearer's."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def on_get(self, req: Request, resp: Response) -> None:
+        with self._services.pool.connection() as connection:
+            sessions = list_live_sessions(connection, req.session.user_id)
+        shown = [
+            session_object(session) | {"current": session.session_id == req.session.session_id}
+            for session in sessions
+        ]
+        resp.send_json(200, {"sessions": shown})
+
+    def on_delete(self, req: Request, resp: Response) -> None:
+        def end(connection: Connection) -> None:
+            revoke_other_sessions(
+                connection,
+                req.session.user_id,
+                except_session_id=req.session.session_id,
+                reason="ended_by_user",
+            )
+
+        in_transaction(self._services.pool, end)
+        resp.status = falcon.HTTP_204
+
+
+class OneSession:
+    """DELETE /auth/sessions/{session_id} -> 204; one's own, and live, or 404."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def on_delete(self, req: Request, resp: Response, session_id: int) -> None:
+        with self._services.pool.connection() as connection:
+            if not revoke_session_of_user(connection, session_id, req.session.user_id):
+                raise Refusal("not_found")
+        resp.status = falcon.HTTP_204
+
+
+class Password:
+    """POST /auth/password {current_password, new_password} -> 204; ends the other sessions."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def on_post(self, req: Request, resp: Response) -> None:
+        body = read_body(req)
+        current = body.required("current_password", fields.submitted_password)
+        new = body.required("new_password", new_password)
+        body.end()
+        services, session = self._services, req.session
+        attempts = services.login_attempts
+        attempt = attempts.begin(session.email, req.context.address)
+        try:
+            with services.pool.connection() as connection:
+                user = find_user(connection, session.user_id)
+            if user is None or not services.hasher.verify(current, user.password_hash):
+                attempts.failed(attempt, Event.PASSWORD_CHANGE_FAIL, session.user_id)
+                raise Refusal("invalid_credentials", "The current password is wrong.")
+            new_hash = services.hasher.hash(new)
+        except Refusal as refusal:
+            if refusal.code != "invalid_credentials":
+                attempts.released(attempt)
+            raise
+        checked_hash = user.password_hash
+
+        def change(connection: Connection) -> None:
+            if not lock_user_if_unchanged(connection, session.user_id, checked_hash):
+                raise Refusal("conflict", "The password was changed elsewhere. Log in again.")
+            replace_password_hash(
+                connection, session.user_id, checked_hash=checked_hash, new_hash=new_hash
+            )
+            revoke_other_sessions(
+                connection,
+                session.user_id,
+                except_session_id=session.session_id,
+                reason="password_changed",
+            )
+            security_events.record(
+                connection,
+                Event.PASSWORD_CHANGE,
+                ip=req.context.address,
+                user_id=session.user_id,
+                session_id=session.session_id,
+            )
+            attempts.succeeded(connection, attempt)
+
+        in_transaction(services.pool, change)
+        resp.status = falcon.HTTP_204
 
 
 class Me:

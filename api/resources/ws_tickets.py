@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from psycopg import Connection
 
+from api import quotas
 from api.context import Request, Response
 from api.request_input import read_no_fields
 from api.services import Services
 from db.connections import in_transaction
 from db.sessions import update_client_version
 from db.tickets import issue_ticket
+from rules import limit_subjects
+from rules.errors import Refusal
 from rules.socket_names import DEFAULT_WS_URL, SUBPROTOCOL, TICKET_PREFIX
 from rules.times import rfc3339
 
@@ -23,8 +26,18 @@ class WsTickets:
         session, client = req.session, req.client()
         settings = self._services.settings
 
-        def issue(connection: Connection) -> tuple[str, str]:
+        def issue(connection: Connection) -> tuple[str, str] | Refusal:
+            # Session rows come before limit rows in the lock order.
             update_client_version(connection, session.session_id, client)
+            refusal = quotas.take(
+                connection,
+                limit_subjects.tickets_of_session(session.session_id),
+                maximum=settings.auth.tickets_per_session_per_minute,
+                window_seconds=quotas.MINUTE,
+                address=req.context.address,
+            )
+            if refusal is not None:
+                return refusal
             ticket, expires_at = issue_ticket(
                 connection,
                 session_id=session.session_id,
@@ -35,7 +48,10 @@ class WsTickets:
             )
             return ticket, rfc3339(expires_at)
 
-        ticket, expires_at = in_transaction(self._services.pool, issue)
+        issued = in_transaction(self._services.pool, issue)
+        if isinstance(issued, Refusal):
+            raise issued
+        ticket, expires_at = issued
         answer = {
             "ticket": ticket,
             "expires_at": expires_at,

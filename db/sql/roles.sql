@@ -57,3 +57,9 @@ GRANT SELECT ON ws_tickets TO gatehouse_gateway;
 GRANT UPDATE (consumed_at) ON ws_tickets TO gatehouse_gateway;
 GRANT SELECT ON chat_channels, chat_members, chat_messages TO gatehouse_gateway;
 GRANT EXECUTE ON FUNCTION append_messages TO gatehouse_gateway;
+
+-- Limits are touched through functions alone; events are written and never changed.
+GRANT EXECUTE ON FUNCTION reserve_attempt, settle_attempt TO gatehouse_api, gatehouse_gateway;
+GRANT INSERT (event, request_id, user_id, session_id, ip, details) ON security_events
+    TO gatehouse_api, gatehouse_gateway;
+GRANT SELECT (key, locked_until) ON rate_limits TO gatehouse_gateway;

@@ -82,6 +82,33 @@ UPDATE user_sessions
 SET revoked_at = clock_timestamp(), revoked_reason = %(reason)s
 WHERE id = %(session_id)s AND revoked_at IS NULL
 
+-- name: list_live_sessions_of_user
+SELECT
+    session_id, user_id, email, display_name, is_admin, created_at, last_seen_at, expires_at,
+    ip, user_agent, client_version, client_content_version, clock_timestamp() AS now
+FROM live_sessions
+WHERE user_id = %(user_id)s
+ORDER BY session_id DESC
+
+-- name: revoke_session_of_user
+-- Nothing for a session that is not this user's or has ended: both are "not found".
+UPDATE user_sessions
+SET revoked_at = clock_timestamp(), revoked_reason = 'ended_by_user'
+WHERE id = %(session_id)s AND user_id = %(user_id)s
+  AND EXISTS (SELECT FROM live_sessions l WHERE l.session_id = user_sessions.id)
+  AND revoked_at IS NULL
+
+-- name: revoke_other_sessions
+-- In id order, like every change of several sessions.
+UPDATE user_sessions
+SET revoked_at = clock_timestamp(), revoked_reason = %(reason)s
+WHERE id IN (
+    SELECT id FROM user_sessions
+    WHERE user_id = %(user_id)s AND id <> %(session_id)s AND revoked_at IS NULL
+    ORDER BY id
+    FOR NO KEY UPDATE
+)
+
 -- name: list_ended_sessions
 -- Of these sessions the ones that no longer live, with the reason; deleted ones included.
 SELECT

@@ -1,0 +1,19 @@
+-- name: reserve_attempt
+SELECT allowed, retry_after_seconds, slice, note
+FROM reserve_attempt(%(keys)s::text[], %(maxima)s::integer[], %(window_seconds)s, %(settled)s)
+
+-- name: settle_attempt
+SELECT key, seconds
+FROM settle_attempt(
+    %(keys)s::text[], %(maxima)s::integer[], %(window_seconds)s, %(slice)s, %(outcome)s,
+    %(clear_keys)s::text[], %(lockout_seconds)s, %(lockout_max_seconds)s
+)
+
+-- name: has_logged_in_from_network
+SELECT EXISTS (
+    SELECT FROM user_sessions s
+    JOIN users u ON u.id = s.user_id
+    WHERE u.email_key = %(email_key)s
+      AND s.ip <<= %(network)s::inet
+      AND s.created_at > clock_timestamp() - interval '30 days'
+)
