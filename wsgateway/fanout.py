@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from db import channels, chat_log
-from db.connections import UNAVAILABLE, AsyncPool
+from db.connections import FAILED, UNAVAILABLE, AsyncPool
 from rules.errors import Refusal
 from rules.log_entry import Entry
 from wsgateway.connection import Connection
@@ -171,7 +171,7 @@ class Fanout:
             try:
                 while after_seqs := self._take_behind():
                     await self._catch_up(after_seqs)
-            except UNAVAILABLE as error:
+            except (FAILED, *UNAVAILABLE) as error:
                 logger.warning("catching up waits for the database: %s", type(error).__name__)
                 self._wake.set()
                 await asyncio.sleep(RETRY_SECONDS)

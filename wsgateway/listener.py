@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from psycopg import AsyncConnection
 
-from db.connections import UNAVAILABLE, probe_async
+from db.connections import FAILED, UNAVAILABLE, probe_async
 from db.notifications import LogGrown, listen, receive
 from wsgateway.fanout import Fanout
 from wsgateway.session_watch import SessionWatch
@@ -46,7 +46,7 @@ class Listener:
         while True:
             try:
                 await self._listen_until_it_breaks()
-            except (*UNAVAILABLE, TimeoutError) as error:
+            except (FAILED, *UNAVAILABLE, OSError) as error:
                 logger.warning("listening broke off: %s", type(error).__name__)
             self._watch.close_if_unverified()
             await asyncio.sleep(RECONNECT_SECONDS)

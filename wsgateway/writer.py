@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from db.chat_log import AppendResult, NewMessage, append_messages_async
-from db.connections import CONFLICTED, FAILED, UNAVAILABLE, AsyncPool
+from db.connections import CONFLICTED, UNAVAILABLE, AsyncPool
 from rules.append_verdict import REPEAT, STORED, refusal_of
 from rules.errors import Refusal
 from rules.log_entry import Entry
@@ -75,7 +75,7 @@ class Writer:
             logger.warning("messages cannot be stored: %s", type(error).__name__)
             for pending in batch:
                 _refuse(pending, Refusal("unavailable", retry_after_seconds=RETRY_AFTER_SECONDS))
-        except FAILED as error:
+        except Exception as error:
             if len(batch) > 1:
                 middle = len(batch) // 2
                 await self._store(batch[:middle])
