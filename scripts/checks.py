@@ -42,7 +42,7 @@ def _run(command: list[str]) -> int:
     def pass_on(number: int, _frame: FrameType | None) -> None:
         # Ctrl-C at a terminal has reached the step itself.
         if number == signal.SIGTERM:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
 
     before = [
         (number, signal.signal(number, pass_on)) for number in (signal.SIGINT, signal.SIGTERM)

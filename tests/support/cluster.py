@@ -110,11 +110,12 @@ def published_cluster() -> Cluster | None:
 def clean_environment() -> dict[str, str]:
     """The environment without anything that configures Gatehouse or libpq, for child processes."""
     prefixes = ("GATEHOUSE_", "DB_", "JWT_", "OPS_", "AUTH_", "CHAT_", "WS_", "DRAIN_", "PG")
+    kept = {"GATEHOUSE_PG_BIN"}  # where programs are, like PATH
     names = {"APP_ENV", "HOST", "PORT", "PUBLIC_WS_URL", "API_THREADS", "K_SERVICE"}
     return {
         name: value
         for name, value in os.environ.items()
-        if name not in names and not name.startswith(prefixes)
+        if name in kept or (name not in names and not name.startswith(prefixes))
     }
 
 
