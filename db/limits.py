@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from psycopg import Connection
+from psycopg import AsyncConnection, Connection
 from psycopg.rows import class_row
 
 from db import queries
@@ -21,6 +21,7 @@ from rules.limit_subjects import Network
 _SQL = queries.load("limits")
 _RESERVE = _SQL["reserve_attempt"]
 _SETTLE = _SQL["settle_attempt"]
+_LIST_LOCKED_ADDRESSES = _SQL["list_locked_addresses"]
 _KNOWN_NETWORK = _SQL["has_logged_in_from_network"]
 
 
@@ -54,7 +55,7 @@ class Reservation:
 @dataclass(frozen=True, slots=True)
 class LockedSubject:
     key: str
-    seconds: int
+    seconds: float
 
 
 def reserve(
@@ -87,18 +88,61 @@ def settle(
     lockout: Lockout,
 ) -> list[LockedSubject]:
     """Says what the attempt came to; the subjects that are locked out by it are returned."""
-    values: dict[str, Any] = {
+    values = _settlement(
+        maxima,
+        window_seconds,
+        reserved_slice=reservation.slice,
+        outcome=outcome,
+        clear=clear,
+        lockout=lockout,
+    )
+    with connection.cursor(row_factory=class_row(LockedSubject)) as cursor:
+        return cursor.execute(_SETTLE, values).fetchall()
+
+
+async def count_failure(
+    connection: AsyncConnection, maxima: Mapping[str, int], window_seconds: int, lockout: Lockout
+) -> list[LockedSubject]:
+    """A failure that nothing was reserved for; the subjects that it locks out are returned."""
+    values = _settlement(
+        maxima,
+        window_seconds,
+        reserved_slice=None,
+        outcome=Outcome.FAILURE,
+        clear=(),
+        lockout=lockout,
+    )
+    async with connection.cursor(row_factory=class_row(LockedSubject)) as cursor:
+        await cursor.execute(_SETTLE, values)
+        return await cursor.fetchall()
+
+
+async def list_locked_addresses(connection: AsyncConnection) -> list[LockedSubject]:
+    """The addresses that are locked out now, with the seconds that are left."""
+    async with connection.cursor(row_factory=class_row(LockedSubject)) as cursor:
+        await cursor.execute(_LIST_LOCKED_ADDRESSES)
+        return await cursor.fetchall()
+
+
+def _settlement(
+    maxima: Mapping[str, int],
+    window_seconds: int,
+    *,
+    reserved_slice: int | None,
+    outcome: Outcome,
+    clear: Collection[str],
+    lockout: Lockout,
+) -> dict[str, Any]:
+    return {
         "keys": list(maxima.keys()),
         "maxima": list(maxima.values()),
         "window_seconds": window_seconds,
-        "slice": reservation.slice,
+        "slice": reserved_slice,
         "outcome": outcome,
         "clear_keys": list(clear),
         "lockout_seconds": lockout.seconds,
         "lockout_max_seconds": lockout.max_seconds,
     }
-    with connection.cursor(row_factory=class_row(LockedSubject)) as cursor:
-        return cursor.execute(_SETTLE, values).fetchall()
 
 
 def has_logged_in_from(connection: Connection, email_key: str, network: Network) -> bool:

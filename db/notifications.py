@@ -12,9 +12,11 @@ from db import queries
 _SQL = queries.load("notifications")
 _LISTEN_LOG = _SQL["listen_log"]
 _LISTEN_SESSIONS = _SQL["listen_sessions"]
+_LISTEN_REPLACED = _SQL["listen_replaced"]
 
 LOG_CHANNEL = "gatehouse_log"
 SESSIONS_CHANNEL = "gatehouse_sessions"
+REPLACED_CHANNEL = "gatehouse_replaced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +34,31 @@ class SessionsChanged:
     session_ids: frozenset[int] | None
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectionsReplaced:
+    """`connection_ids` of whatever instance; None means look at everything."""
+
+    connection_ids: frozenset[int] | None
+
+
+Notice = LogGrown | SessionsChanged | ConnectionsReplaced
+
+
 async def listen(connection: AsyncConnection) -> None:
     await connection.execute(_LISTEN_LOG)
     await connection.execute(_LISTEN_SESSIONS)
+    await connection.execute(_LISTEN_REPLACED)
 
 
-async def receive(
-    connection: AsyncConnection, seconds: float
-) -> AsyncIterator[LogGrown | SessionsChanged]:
+async def receive(connection: AsyncConnection, seconds: float) -> AsyncIterator[Notice]:
     """What arrives within `seconds`; a payload that cannot be read means look at everything."""
     async for notify in connection.notifies(timeout=seconds):
         if notify.channel == LOG_CHANNEL:
             yield LogGrown(_last_seqs(notify.payload), notify.pid)
+        elif notify.channel == SESSIONS_CHANNEL:
+            yield SessionsChanged(_ids(notify.payload))
         else:
-            yield SessionsChanged(_session_ids(notify.payload))
+            yield ConnectionsReplaced(_ids(notify.payload))
 
 
 def _last_seqs(payload: str) -> dict[int, int] | None:
@@ -56,7 +69,7 @@ def _last_seqs(payload: str) -> dict[int, int] | None:
         return None
 
 
-def _session_ids(payload: str) -> frozenset[int] | None:
+def _ids(payload: str) -> frozenset[int] | None:
     try:
         return frozenset(int(item) for item in payload.split())
     except ValueError:

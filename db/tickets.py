@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,10 +11,12 @@ from psycopg.rows import class_row
 
 from db import queries
 from rules import opaque_tokens
+from rules.client_address import Address
 
 _SQL = queries.load("tickets")
 _INSERT = _SQL["insert_ticket"]
 _REDEEM = _SQL["redeem_tickets"]
+_FIND_KNOWN = _SQL["find_known_tickets"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class Admission:
     """A ticket was good: whose session it opens a socket for. `position` counts from 1."""
 
     position: int
+    connection_id: int
     session_id: int
     user_id: int
     display_name: str
@@ -30,6 +33,14 @@ class Admission:
     client_version: str | None
     client_content_version: str | None
     now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PresentedTicket:
+    """What a handshake brings."""
+
+    ticket: str
+    ip: Address | None
 
 
 def issue_ticket(
@@ -57,11 +68,33 @@ def issue_ticket(
 
 
 async def redeem_tickets(
-    connection: AsyncConnection, tickets: Sequence[str]
+    connection: AsyncConnection,
+    presented: Sequence[PresentedTicket],
+    *,
+    instance_id: str,
+    max_per_account: int,
 ) -> Sequence[Admission | None]:
-    """One answer a ticket, in order; None for one that is unknown, used, expired or too late."""
-    hashes = [opaque_tokens.hash_token(ticket) for ticket in tickets]
+    """One answer a ticket, in order; None for one that is unknown, used, expired or too late.
+
+    The connections that the good ones open are written down for `instance_id`, which must have
+    reported itself (db/presence.py); an account's oldest sockets beyond the maximum are replaced.
+    """
+    values = {
+        "ticket_hashes": [opaque_tokens.hash_token(one.ticket) for one in presented],
+        "ips": [one.ip for one in presented],
+        "instance_id": instance_id,
+        "max_per_account": max_per_account,
+    }
     async with connection.cursor(row_factory=class_row(Admission)) as cursor:
-        await cursor.execute(_REDEEM, {"ticket_hashes": hashes})
+        await cursor.execute(_REDEEM, values)
         admissions = {admission.position: admission for admission in await cursor.fetchall()}
-    return [admissions.get(position) for position in range(1, len(tickets) + 1)]
+    return [admissions.get(position) for position in range(1, len(presented) + 1)]
+
+
+async def find_known_tickets(
+    connection: AsyncConnection, tickets: Collection[str]
+) -> Collection[str]:
+    """Those that were issued at some time; the others were made up."""
+    by_hash = {opaque_tokens.hash_token(ticket): ticket for ticket in tickets}
+    cursor = await connection.execute(_FIND_KNOWN, (list(by_hash),))
+    return {by_hash[row[0]] for row in await cursor.fetchall()}

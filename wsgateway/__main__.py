@@ -20,7 +20,7 @@ from rules.log_lines import configure_logging
 from rules.secret_values import Secrets
 from rules.settings import EXIT_CODE, ConfigurationError, Settings, load
 from wsgateway.gateway import Gateway
-from wsgateway.processes import CHILD_MARK, supervise
+from wsgateway.processes import CHILD_MARK, stop_with_parent, supervise
 
 logger = logging.getLogger("gatehouse.gateway")
 
@@ -73,7 +73,10 @@ async def _serve(settings: Settings, secrets: Secrets, port: int, *, share_port:
         gateway = Gateway(settings, secrets, pool)
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, gateway.stop)
+        watching = asyncio.create_task(stop_with_parent(gateway.stop)) if share_port else None
         await gateway.run(settings.service.host, port, share_port=share_port)
+        if watching is not None:
+            watching.cancel()
 
 
 if __name__ == "__main__":

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from psycopg import AsyncConnection
+
 from db.connections import CONFLICTED, UNAVAILABLE, AsyncPool
-from db.tickets import Admission, redeem_tickets
+from db.tickets import (
+    Admission,
+    PresentedTicket,
+    find_known_tickets,
+    redeem_tickets,
+)
+from rules.client_address import Address
 from rules.errors import Refusal
 from rules.opaque_tokens import is_token
 from wsgateway.batching import Batcher
+from wsgateway.lockouts import Lockouts
+from wsgateway.presence import Presence
 
 logger = logging.getLogger("gatehouse.gateway")
 
@@ -21,28 +32,36 @@ ATTEMPTS = 3
 
 @dataclass(slots=True)
 class _PendingAdmission:
-    ticket: str
+    presented: PresentedTicket
     outcome: asyncio.Future[Admission | None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
 
 class AdmissionDesk:
-    def __init__(self, pool: AsyncPool) -> None:
+    def __init__(
+        self, pool: AsyncPool, presence: Presence, lockouts: Lockouts, max_per_account: int
+    ) -> None:
         self._pool = pool
+        self._presence = presence
+        self._lockouts = lockouts
+        self._max_per_account = max_per_account
         self._batcher = Batcher(self._redeem, max_batch=MAX_BATCH, max_waiting=MAX_WAITING)
 
     async def run(self) -> None:
         await self._batcher.run()
 
-    async def admit(self, ticket: str | None) -> Admission:
+    async def admit(self, ticket: str | None, address: Address | None) -> Admission:
         """Spends the ticket, or raises Refusal ticket_invalid, or at_capacity without spending.
 
-        Missing, unknown, used and expired are one reason: a guesser learns nothing.
+        Missing, unknown, used and expired are one reason: a guesser learns nothing. What was never
+        issued counts against the address like a wrong password; a ticket that came twice does not,
+        for a client's own retry is no guess.
         """
         if ticket is None or not is_token(ticket):
+            self._lockouts.count_failure(address)
             raise Refusal("ticket_invalid")
-        pending = _PendingAdmission(ticket)
+        pending = _PendingAdmission(PresentedTicket(ticket, address))
         if not self._batcher.submit(pending):
             raise Refusal("at_capacity")
         admission = await pending.outcome
@@ -51,11 +70,17 @@ class AdmissionDesk:
         return admission
 
     async def _redeem(self, batch: list[_PendingAdmission]) -> None:
-        tickets = [pending.ticket for pending in batch]
+        presented = [pending.presented for pending in batch]
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with self._pool.connection() as connection:
-                    admissions = await redeem_tickets(connection, tickets)
+                    admissions = await redeem_tickets(
+                        connection,
+                        presented,
+                        instance_id=self._presence.instance_id,
+                        max_per_account=self._max_per_account,
+                    )
+                    await self._count_made_up(connection, presented, admissions)
                 break
             except CONFLICTED:
                 if attempt == ATTEMPTS:
@@ -70,8 +95,28 @@ class AdmissionDesk:
                 self._fail(batch)
                 return
         for pending, admission in zip(batch, admissions, strict=True):
-            if not pending.outcome.done():  # its socket may have gone meanwhile
+            if admission is not None:
+                self._presence.opened(admission)
+            if not pending.outcome.done():
                 pending.outcome.set_result(admission)
+            elif admission is not None:  # its socket has gone meanwhile
+                self._presence.ended(admission.connection_id)
+
+    async def _count_made_up(
+        self,
+        connection: AsyncConnection,
+        presented: Sequence[PresentedTicket],
+        admissions: Sequence[Admission | None],
+    ) -> None:
+        unfit = [
+            one for one, admission in zip(presented, admissions, strict=True) if admission is None
+        ]
+        if not unfit:
+            return
+        known = await find_known_tickets(connection, [one.ticket for one in unfit])
+        for one in unfit:
+            if one.ticket not in known:
+                self._lockouts.count_failure(one.ip)
 
     def _fail(self, batch: list[_PendingAdmission]) -> None:
         for pending in batch:

@@ -22,6 +22,7 @@ class Connection:
     def __init__(
         self, socket: ServerConnection, admission: Admission, limits: Limits, buffer_bytes: int
     ) -> None:
+        self.id = admission.connection_id
         self.session_id = admission.session_id
         self.user_id = admission.user_id
         self.request_id = admission.request_id

@@ -17,7 +17,8 @@ from websockets.exceptions import ConnectionClosed
 
 from db.connections import UNAVAILABLE, AsyncPool, connect_async, probe_async
 from db.tickets import Admission
-from rules import log_lines
+from rules import limit_subjects, log_lines
+from rules.client_address import Address
 from rules.errors import Refusal
 from rules.secret_values import Secrets
 from rules.settings import Settings
@@ -25,11 +26,13 @@ from rules.times import rfc3339
 from rules.versions import ReleasePolicy, version_status
 from wsgateway.admission import AdmissionDesk
 from wsgateway.connection import Connection, close_socket
-from wsgateway.connections import Connections
+from wsgateway.connections import Connections, Places
 from wsgateway.fanout import Fanout
 from wsgateway.framing import text_frame
 from wsgateway.handshake import Handshake, select_subprotocol
 from wsgateway.listener import Listener
+from wsgateway.lockouts import Lockouts
+from wsgateway.presence import Presence
 from wsgateway.protocol import (
     Action,
     Close,
@@ -71,7 +74,12 @@ class Gateway:
             recovery_bytes=limits.send_buffer_bytes // 4,
         )
         self._writer = Writer(pool, self._fanout)
-        self._desk = AdmissionDesk(pool)
+        self._places = Places(limits.max_connections, limits.max_connections_per_ip)
+        self._presence = Presence(pool, self._connections, self.instance)
+        self._lockouts = Lockouts(pool, settings.auth)
+        self._desk = AdmissionDesk(
+            pool, self._presence, self._lockouts, limits.max_connections_per_account
+        )
         self._watch = SessionWatch(
             pool,
             self._connections,
@@ -82,15 +90,18 @@ class Gateway:
             lambda: connect_async(
                 settings.database, secrets_.db_passwords, "gatehouse-gateway-listener"
             ),
-            self._fanout,
-            self._watch,
-            self._writer,
+            fanout=self._fanout,
+            watch=self._watch,
+            writer=self._writer,
+            presence=self._presence,
+            lockouts=self._lockouts,
         )
         self._handshake = Handshake(
             allowed_origins=settings.socket_origins,
             trusted_proxy_hops=settings.service.trusted_proxy_hops,
             ticket_in_query=settings.ticket_in_query,
             refusal_now=self._refusal_now,
+            refusal_for=self._refusal_for,
             probe=self._probe,
         )
         self._stopping = asyncio.Event()
@@ -108,11 +119,15 @@ class Gateway:
                 for work in (
                     self._writer.run(),
                     self._desk.run(),
+                    self._presence.run(),
+                    self._lockouts.run(),
                     self._fanout.run(),
                     self._listener.run(),
                 )
             ]
             try:
+                await self._presence.report()  # nobody is admitted to an instance nobody knows
+                await self._lockouts.read()
                 server = await serve(
                     self._handle,
                     host,
@@ -135,6 +150,7 @@ class Gateway:
                 logger.info("serving on %s:%d as %s", host, port, self.instance)
                 await self._stopping.wait()
                 await self._drain(server)
+                await self._presence.say_goodbye()
             finally:
                 for task in background:
                     task.cancel()
@@ -166,9 +182,14 @@ class Gateway:
     def _refusal_now(self) -> Refusal | None:
         if self._stopping.is_set():
             return Refusal("unavailable", "This gateway is stopping.", retry_after_seconds=1)
-        if len(self._connections) >= self._settings.socket.max_connections:
+        if self._places.is_full():
             return Refusal("unavailable", "This gateway is full.", retry_after_seconds=5)
         return None
+
+    def _refusal_for(self, address: Address | None) -> Refusal | None:
+        if self._places.is_full_for(limit_subjects.source(address)):
+            return Refusal("rate_limited", "Too many sockets.", retry_after_seconds=30)
+        return self._lockouts.refusal_for(address)
 
     async def _probe(self) -> None:
         try:
@@ -180,15 +201,28 @@ class Gateway:
             ) from None
 
     async def _handle(self, socket: ServerConnection) -> None:
+        """One socket from after the upgrade to its end."""
         assert socket.request is not None  # noqa: S101 - the handshake is over
         log_lines.request_id.set(socket.request.headers["X-Request-ID"])
+        address = self._handshake.address_of(socket, socket.request)
+        source = limit_subjects.source(address)
+        # Asked in the handshake too; taken here, so that those who came together are counted.
+        if not self._places.take(source):
+            await _turn_away(socket, Refusal("at_capacity"))
+            return
+        try:
+            await self._admit(socket, self._handshake.ticket_of(socket.request), address)
+        finally:
+            self._places.give_back(source)
+
+    async def _admit(
+        self, socket: ServerConnection, ticket: str | None, address: Address | None
+    ) -> None:
         changes_seen = self._watch.changes
         try:
-            admission = await self._desk.admit(self._handshake.ticket_of(socket.request))
+            admission = await self._desk.admit(ticket, address)
         except Refusal as refusal:
-            logger.info("admission refused: %s", refusal.code)
-            socket.transport.write(text_frame(error_frame(refusal)))
-            await close_socket(socket, refusal)
+            await _turn_away(socket, refusal)
             return
         log_lines.request_id.set(admission.request_id)
         connection = Connection(
@@ -196,17 +230,14 @@ class Gateway:
         )
         self._connections.add(connection)
         try:
-            logger.info(
-                "socket open",
-                extra={
-                    "fields": {"user_id": admission.user_id, "session_id": admission.session_id}
-                },
-            )
+            fields = {"user_id": admission.user_id, "session_id": admission.session_id}
+            logger.info("socket open", extra={"fields": fields})
             connection.send(self._connected(admission))
             await self._read(socket, connection, changes_seen)
         finally:
             self._fanout.leave(connection)
             self._connections.remove(connection)
+            self._presence.ended(connection.id)
 
     async def _read(
         self, socket: ServerConnection, connection: Connection, changes_seen: int
@@ -293,6 +324,13 @@ class Gateway:
             ),
             "drain": None,
         }
+
+
+async def _turn_away(socket: ServerConnection, refusal: Refusal) -> None:
+    """A refusal that a browser must understand: told after the upgrade."""
+    logger.info("admission refused: %s", refusal.code)
+    socket.transport.write(text_frame(error_frame(refusal)))
+    await close_socket(socket, refusal)
 
 
 async def _forever(work: Coroutine[Any, Any, None]) -> None:

@@ -19,6 +19,7 @@ from websockets.datastructures import Headers, MultipleValuesError
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from rules.client_address import Address, client_address
 from rules.errors import Refusal, envelope
 from rules.request_id import choose_request_id
 from rules.security_headers import security_headers
@@ -38,7 +39,8 @@ _LIBRARY_REFUSALS = {
 
 
 class Handshake:
-    """`refusal_now` says whether the gateway takes anybody at this moment; `probe` is readiness."""
+    """`refusal_now` says whether the gateway takes anybody at this moment, and `refusal_for`
+    whether it takes this address; `probe` is readiness."""
 
     def __init__(
         self,
@@ -47,17 +49,19 @@ class Handshake:
         trusted_proxy_hops: int,
         ticket_in_query: bool,
         refusal_now: Callable[[], Refusal | None],
+        refusal_for: Callable[[Address | None], Refusal | None],
         probe: Callable[[], Awaitable[None]],
     ) -> None:
         self._allowed_origins = frozenset(allowed_origins)
         self._trusted_proxy_hops = trusted_proxy_hops
         self._ticket_in_query = ticket_in_query
         self._refusal_now = refusal_now
+        self._refusal_for = refusal_for
         self._probe = probe
 
     async def process_request(self, socket: ServerConnection, request: Request) -> Response | None:
         try:
-            return await self._route(request)
+            return await self._route(request, self.address_of(socket, request))
         except Refusal as refusal:
             return self._refuse(request, refusal)
 
@@ -85,7 +89,12 @@ class Handshake:
             tickets += parse_qs(request.path.partition("?")[2]).get("ticket", [])
         return tickets[0] if len(tickets) == 1 else None
 
-    async def _route(self, request: Request) -> Response | None:
+    def address_of(self, socket: ServerConnection, request: Request) -> Address | None:
+        peer = socket.remote_address
+        forwarded_for = _single(request, "X-Forwarded-For")
+        return client_address(peer[0] if peer else "", forwarded_for, self._trusted_proxy_hops)
+
+    async def _route(self, request: Request, address: Address | None) -> Response | None:
         path = request.path.partition("?")[0]
         if path in ("/health/live", "/health/ready"):
             _require_get(request)
@@ -100,7 +109,7 @@ class Handshake:
         origin = _single(request, "Origin")
         if origin is not None and origin not in self._allowed_origins:
             raise Refusal("origin_not_allowed")
-        if (refusal := self._refusal_now()) is not None:
+        if (refusal := self._refusal_now() or self._refusal_for(address)) is not None:
             raise refusal
         return None
 

@@ -14,8 +14,17 @@ from collections.abc import Awaitable, Callable
 from psycopg import AsyncConnection
 
 from db.connections import FAILED, UNAVAILABLE, probe_async
-from db.notifications import LogGrown, listen, receive
+from db.notifications import (
+    ConnectionsReplaced,
+    LogGrown,
+    Notice,
+    SessionsChanged,
+    listen,
+    receive,
+)
 from wsgateway.fanout import Fanout
+from wsgateway.lockouts import Lockouts
+from wsgateway.presence import Presence
 from wsgateway.session_watch import SessionWatch
 from wsgateway.writer import Writer
 
@@ -33,14 +42,19 @@ class Listener:
     def __init__(
         self,
         connect: Callable[[], Awaitable[AsyncConnection]],
+        *,
         fanout: Fanout,
         watch: SessionWatch,
         writer: Writer,
+        presence: Presence,
+        lockouts: Lockouts,
     ) -> None:
         self._connect = connect
         self._fanout = fanout
         self._watch = watch
         self._writer = writer
+        self._presence = presence
+        self._lockouts = lockouts
 
     async def run(self) -> None:
         while True:
@@ -67,12 +81,23 @@ class Listener:
     async def _look_at_everything(self) -> None:
         await self._watch.sweep()
         await self._fanout.look_at_everything()
+        await self._presence.report()
+        await self._lockouts.read()
 
     async def _receive_for(self, connection: AsyncConnection, seconds: float) -> None:
         async for notice in receive(connection, seconds):
-            if not isinstance(notice, LogGrown):
-                await self._watch.changed(notice.session_ids)
-            elif notice.last_seqs is None:
+            await self._act_on(notice)
+
+    async def _act_on(self, notice: Notice) -> None:
+        match notice:
+            case SessionsChanged(session_ids):
+                await self._watch.changed(session_ids)
+            case ConnectionsReplaced(connection_ids) if connection_ids is not None:
+                self._presence.replaced(connection_ids)
+            case LogGrown(last_seqs, backend_pid) if last_seqs is not None:
+                if backend_pid != self._writer.storing_pid:
+                    self._fanout.grown(last_seqs)
+            case ConnectionsReplaced():
+                await self._presence.report()
+            case LogGrown():
                 await self._fanout.look_at_everything()
-            elif notice.backend_pid != self._writer.storing_pid:
-                self._fanout.grown(notice.last_seqs)

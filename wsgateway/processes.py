@@ -7,6 +7,7 @@ sees it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -16,12 +17,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 logger = logging.getLogger("gatehouse.gateway")
 
-CHILD_MARK = "GATEHOUSE_GATEWAY_CHILD"
+CHILD_MARK = "GATEHOUSE_GATEWAY_CHILD"  # holds the process id of the parent
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.2
+PARENT_POLL_SECONDS = 1.0
 # A process that ends sooner than this after its start did not get as far as serving.
 EARLY_SECONDS = 5.0
 
@@ -51,12 +54,21 @@ def supervise(host: str, port: int, count: int) -> int:
     return exit_code
 
 
+async def stop_with_parent(stop: Callable[[], None]) -> None:
+    """In a child: a killed parent can tell nobody to stop, so its children look for themselves."""
+    parent = int(os.environ[CHILD_MARK])
+    while os.getppid() == parent:
+        await asyncio.sleep(PARENT_POLL_SECONDS)
+    logger.error("the process that watched over this one is gone: stopping")
+    stop()
+
+
 def _start() -> tuple[subprocess.Popen[bytes], float]:
     # In a process group of its own: Ctrl-C in a terminal reaches this process alone, which passes
     # it on once.
     child = subprocess.Popen(
         [sys.executable, "-m", "wsgateway"],
-        env={**os.environ, CHILD_MARK: "1"},
+        env={**os.environ, CHILD_MARK: str(os.getpid())},
         start_new_session=True,
     )
     return child, time.monotonic()

@@ -53,8 +53,10 @@ GRANT SELECT (id, display_name, disabled_at) ON users TO gatehouse_gateway;
 GRANT SELECT (id, user_id, last_seen_at, revoked_at, revoked_reason, drain_deadline_at)
     ON user_sessions TO gatehouse_gateway;
 GRANT UPDATE (last_seen_at, idle_expires_at) ON user_sessions TO gatehouse_gateway;
-GRANT SELECT ON ws_tickets TO gatehouse_gateway;
-GRANT UPDATE (consumed_at) ON ws_tickets TO gatehouse_gateway;
+GRANT SELECT (ticket_hash) ON ws_tickets TO gatehouse_gateway;
+GRANT EXECUTE ON FUNCTION redeem_tickets, report_presence TO gatehouse_gateway;
+GRANT SELECT (id), DELETE ON gateway_connections TO gatehouse_gateway;
+GRANT SELECT (id), DELETE ON gateway_instances TO gatehouse_gateway;
 GRANT SELECT ON chat_channels, chat_members, chat_messages TO gatehouse_gateway;
 GRANT EXECUTE ON FUNCTION append_messages TO gatehouse_gateway;
 

@@ -5,7 +5,7 @@ FROM reserve_attempt(%(keys)s::text[], %(maxima)s::integer[], %(window_seconds)s
 -- name: settle_attempt
 SELECT key, seconds
 FROM settle_attempt(
-    %(keys)s::text[], %(maxima)s::integer[], %(window_seconds)s, %(slice)s, %(outcome)s,
+    %(keys)s::text[], %(maxima)s::integer[], %(window_seconds)s, %(slice)s::bigint, %(outcome)s,
     %(clear_keys)s::text[], %(lockout_seconds)s, %(lockout_max_seconds)s
 )
 
@@ -17,3 +17,9 @@ SELECT EXISTS (
       AND s.ip <<= %(network)s::inet
       AND s.created_at > clock_timestamp() - interval '30 days'
 )
+
+-- name: list_locked_addresses
+-- What the gateway refuses before it looks at a ticket.
+SELECT key, extract(epoch FROM locked_until - clock_timestamp())::float8 AS seconds
+FROM rate_limits
+WHERE locked_until > clock_timestamp() AND key LIKE 'login:ip:%'

@@ -10,29 +10,12 @@ VALUES (
 RETURNING expires_at
 
 -- name: redeem_tickets
--- Spends those of the presented tickets that are good, each at most once, whoever else presents
--- them at this moment. Rows are locked in hash order, so that two gateways given the same tickets
--- cannot deadlock; the UPDATE then looks at their latest version. Of a ticket that stands in the
--- batch more than once, the first place gets it.
-WITH presented AS (
-    SELECT ticket_hash, min(position) AS position
-    FROM unnest(%(ticket_hashes)s::bytea[]) WITH ORDINALITY AS p (ticket_hash, position)
-    GROUP BY ticket_hash
-), locked AS MATERIALIZED (
-    SELECT t.ticket_hash, t.session_id
-    FROM ws_tickets t
-    WHERE t.ticket_hash IN (SELECT ticket_hash FROM presented)
-    ORDER BY t.ticket_hash
-    FOR UPDATE
+SELECT
+    position, connection_id, session_id, user_id, display_name, is_admin, request_id,
+    client_version, client_content_version, now
+FROM redeem_tickets(
+    %(ticket_hashes)s::bytea[], %(ips)s::inet[], %(instance_id)s, %(max_per_account)s
 )
-UPDATE ws_tickets t
-SET consumed_at = clock_timestamp()
-FROM locked
-JOIN presented p USING (ticket_hash)
-JOIN live_sessions s ON s.session_id = locked.session_id
-WHERE t.ticket_hash = locked.ticket_hash
-  AND t.consumed_at IS NULL
-  AND t.expires_at > clock_timestamp()
-RETURNING
-    p.position, s.session_id, s.user_id, s.display_name, s.is_admin,
-    t.request_id, t.client_version, t.client_content_version, clock_timestamp() AS now
+
+-- name: find_known_tickets
+SELECT ticket_hash FROM ws_tickets WHERE ticket_hash = ANY (%s::bytea[])
