@@ -7,9 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from psycopg import AsyncConnection
-
-from db.connections import CONFLICTED, UNAVAILABLE, AsyncPool
+from db.connections import CONFLICTED, FAILED, UNAVAILABLE, AsyncPool
 from db.tickets import (
     Admission,
     PresentedTicket,
@@ -71,29 +69,15 @@ class AdmissionDesk:
 
     async def _redeem(self, batch: list[_PendingAdmission]) -> None:
         presented = [pending.presented for pending in batch]
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                async with self._pool.connection() as connection:
-                    admissions = await redeem_tickets(
-                        connection,
-                        presented,
-                        instance_id=self._presence.instance_id,
-                        max_per_account=self._max_per_account,
-                    )
-                    await self._count_made_up(connection, presented, admissions)
-                break
-            except CONFLICTED:
-                if attempt == ATTEMPTS:
-                    self._fail(batch)
-                    return
-            except UNAVAILABLE as error:
-                logger.warning("tickets cannot be checked: %s", type(error).__name__)
-                self._fail(batch)
-                return
-            except Exception:
-                logger.exception("tickets cannot be checked")
-                self._fail(batch)
-                return
+        try:
+            admissions = await self._spend(presented)
+        except Exception as error:
+            expected = isinstance(error, (*UNAVAILABLE, *CONFLICTED))
+            logger.error("tickets cannot be checked", exc_info=None if expected else error)
+            for pending in batch:
+                if not pending.outcome.done():
+                    pending.outcome.set_exception(Refusal("at_capacity"))
+            return
         for pending, admission in zip(batch, admissions, strict=True):
             if admission is not None:
                 self._presence.opened(admission)
@@ -101,24 +85,34 @@ class AdmissionDesk:
                 pending.outcome.set_result(admission)
             elif admission is not None:  # its socket has gone meanwhile
                 self._presence.ended(admission.connection_id)
-
-    async def _count_made_up(
-        self,
-        connection: AsyncConnection,
-        presented: Sequence[PresentedTicket],
-        admissions: Sequence[Admission | None],
-    ) -> None:
         unfit = [
             one for one, admission in zip(presented, admissions, strict=True) if admission is None
         ]
-        if not unfit:
+        if unfit:
+            await self._count_made_up(unfit)
+
+    async def _spend(self, presented: Sequence[PresentedTicket]) -> Sequence[Admission | None]:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                async with self._pool.connection() as connection:
+                    return await redeem_tickets(
+                        connection,
+                        presented,
+                        instance_id=self._presence.instance_id,
+                        max_per_account=self._max_per_account,
+                    )
+            except CONFLICTED:
+                if attempt == ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _count_made_up(self, unfit: Sequence[PresentedTicket]) -> None:
+        try:
+            async with self._pool.connection() as connection:
+                known = await find_known_tickets(connection, [one.ticket for one in unfit])
+        except (FAILED, *UNAVAILABLE) as error:
+            logger.warning("bad tickets could not be counted: %s", type(error).__name__)
             return
-        known = await find_known_tickets(connection, [one.ticket for one in unfit])
         for one in unfit:
             if one.ticket not in known:
                 self._lockouts.count_failure(one.ip)
-
-    def _fail(self, batch: list[_PendingAdmission]) -> None:
-        for pending in batch:
-            if not pending.outcome.done():
-                pending.outcome.set_exception(Refusal("at_capacity"))

@@ -1,7 +1,8 @@
 """Addresses that are locked out, and the bad tickets that lock them.
 
-A ticket that was never issued counts like a wrong password from that address, in the same place. Which
-addresses are locked is read every few seconds, so that refusing them costs the database nothing.
+A ticket that was never issued counts like a wrong password from that address, in the same place.
+Which addresses are locked is read every few seconds, so that refusing them costs the database
+nothing.
 """
 
 from __future__ import annotations
