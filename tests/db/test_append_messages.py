@@ -1,0 +1,292 @@
+"""The write path in Postgres: no gaps, no doubles, the right verdict for each message."""
+
+from __future__ import annotations
+
+import random
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+
+from db.chat_log import AppendResult, NewMessage, append_messages
+from db.sessions import ClientInfo, SessionTerms, open_session
+from db.users import insert_user
+from tests.support.databases import Database
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+NOBODY = ClientInfo(ip=None, user_agent=None, version=None, content_version=None)
+GLOBAL = 1
+
+
+@pytest.fixture
+def api(database: Database) -> Iterator[Connection]:
+    with database.connect("api") as connection:
+        yield connection
+
+
+@pytest.fixture
+def owner(database: Database) -> Iterator[Connection]:
+    with database.connect() as connection:
+        yield connection
+
+
+def new_session(api: Connection, name: str) -> int:
+    user = insert_user(api, email=f"{name}@example.org", password_hash="x", display_name=name)
+    assert user is not None
+    terms = SessionTerms(ttl_days=30, idle_days=14, max_per_account=20)
+    session = open_session(api, user.id, checked_hash="x", client=NOBODY, terms=terms)
+    assert session is not None
+    return session.id
+
+
+@pytest.fixture
+def ann(api: Connection) -> int:
+    return new_session(api, "Ann")
+
+
+def message(
+    session_id: int, content: str = "hi", *, channel_id: int = GLOBAL, key: uuid.UUID | None = None
+) -> NewMessage:
+    return NewMessage(session_id, channel_id, key or uuid.uuid4(), content, "request-1")
+
+
+def verdicts(results: list[AppendResult]) -> list[tuple[str, int | None]]:
+    return [(result.verdict, result.seq) for result in results]
+
+
+def group(owner: Connection, *session_ids: int) -> int:
+    row = owner.execute("INSERT INTO chat_channels (kind) VALUES ('group') RETURNING id").fetchone()
+    assert row is not None
+    for session_id in session_ids:
+        owner.execute(
+            "INSERT INTO chat_members (channel_id, user_id)"
+            " SELECT %s, user_id FROM user_sessions WHERE id = %s",
+            (row[0], session_id),
+        )
+    return int(row[0])
+
+
+class TestVerdicts:
+    def test_a_batch_gets_the_next_seqs_in_its_order(self, api: Connection, ann: int) -> None:
+        first = append_messages(api, [message(ann, "a"), message(ann, "b")])
+        second = append_messages(api, [message(ann, "c")])
+        assert verdicts(first) == [("stored", 1), ("stored", 2)]
+        assert verdicts(second) == [("stored", 3)]
+        assert (first[0].sender_name, first[0].created_at) == ("Ann", first[1].created_at)
+
+    def test_one_bad_message_does_not_take_others_down(
+        self, api: Connection, ann: int, owner: Connection
+    ) -> None:
+        bob = new_session(api, "Bob")
+        owner.execute("UPDATE user_sessions SET revoked_at = now() WHERE id = %s", (bob,))
+        batch = [message(ann), message(bob), message(ann, channel_id=99), message(ann)]
+        assert verdicts(append_messages(api, batch)) == [
+            ("stored", 1),
+            ("session_ended", None),
+            ("not_found", None),
+            ("stored", 2),
+        ]
+
+    def test_a_repeat_gives_the_first_seq_in_the_batch_and_later(
+        self, api: Connection, ann: int, database: Database
+    ) -> None:
+        key = uuid.uuid4()
+        again = message(ann, "same", key=key)
+        assert verdicts(append_messages(api, [again, message(ann), again])) == [
+            ("stored", 1),
+            ("stored", 2),
+            ("repeat", 1),
+        ]
+        with database.connect("gateway") as elsewhere:
+            assert verdicts(append_messages(elsewhere, [again])) == [("repeat", 1)]
+
+    def test_the_same_id_with_other_content_is_a_conflict(self, api: Connection, ann: int) -> None:
+        key = uuid.uuid4()
+        batch = [message(ann, "one", key=key), message(ann, "two", key=key)]
+        results = append_messages(api, batch)
+        assert [result.verdict for result in results] == ["stored", "conflict"]
+        assert append_messages(api, batch[1:])[0].verdict == "conflict"
+
+    def test_the_same_id_from_two_people_or_in_two_channels_is_two_messages(
+        self, api: Connection, ann: int, owner: Connection
+    ) -> None:
+        key = uuid.uuid4()
+        bob = new_session(api, "Bob")
+        room = group(owner, ann)
+        batch = [
+            message(ann, key=key),
+            message(bob, key=key),
+            message(ann, key=key, channel_id=room),
+        ]
+        assert verdicts(append_messages(api, batch)) == [
+            ("stored", 1),
+            ("stored", 2),
+            ("stored", 1),
+        ]
+
+    def test_a_repeat_of_an_erased_message_is_a_repeat(
+        self, api: Connection, ann: int, owner: Connection
+    ) -> None:
+        sent = message(ann)
+        append_messages(api, [sent])
+        owner.execute("UPDATE chat_messages SET content = NULL")
+        assert verdicts(append_messages(api, [sent])) == [("repeat", 1)]
+
+    def test_only_members_write_to_a_group(
+        self, api: Connection, ann: int, owner: Connection
+    ) -> None:
+        bob = new_session(api, "Bob")
+        room = group(owner, ann)
+        batch = [message(ann, channel_id=room), message(bob, channel_id=room)]
+        results = append_messages(api, batch)
+        assert [result.verdict for result in results] == ["stored", "not_found"]
+
+    def test_a_muted_person_is_told_for_how_long_but_repeats_are_free(
+        self, api: Connection, ann: int, owner: Connection
+    ) -> None:
+        sent = message(ann)
+        append_messages(api, [sent])
+        owner.execute("UPDATE users SET muted_until = now() + interval '90 s'")
+        muted, repeat = append_messages(api, [message(ann), sent])
+        assert muted.verdict == "muted"
+        assert muted.retry_after_seconds in (89, 90)
+        assert repeat.verdict == "repeat"
+        owner.execute("UPDATE users SET muted_until = now() - interval '1 s'")
+        assert append_messages(api, [message(ann)])[0].verdict == "stored"
+
+
+class TestOrder:
+    def test_eight_writers_leave_no_gap_no_double_and_no_time_that_runs_backwards(
+        self, api: Connection, ann: int, owner: Connection, database: Database
+    ) -> None:
+        rooms = [GLOBAL, *(group(owner, ann) for _ in range(3))]
+        gate = threading.Barrier(8)
+
+        def write(number: int) -> list[tuple[int, int]]:
+            chance = random.Random(number)
+            stored = []
+            with database.connect("gateway") as connection:
+                gate.wait()
+                for _ in range(25):
+                    batch = [
+                        message(ann, channel_id=chance.choice(rooms))
+                        for _ in range(chance.randint(1, 12))
+                    ]
+                    for sent, result in zip(batch, append_messages(connection, batch), strict=True):
+                        assert result.seq is not None
+                        stored.append((sent.channel_id, result.seq))
+            return stored
+
+        with ThreadPoolExecutor(8) as threads:
+            answered = [pair for pairs in threads.map(write, range(8)) for pair in pairs]
+        rows = owner.execute(
+            "SELECT channel_id, seq, created_at FROM chat_messages ORDER BY channel_id, seq"
+        ).fetchall()
+        assert sorted(answered) == [(channel_id, seq) for channel_id, seq, _ in rows]
+        for room in rooms:
+            of_room = [
+                (seq, created_at) for channel_id, seq, created_at in rows if channel_id == room
+            ]
+            assert [seq for seq, _ in of_room] == list(range(1, len(of_room) + 1))
+            assert [at for _, at in of_room] == sorted(at for _, at in of_room)
+
+    def test_two_processes_with_the_same_message_store_it_once(
+        self, ann: int, owner: Connection, database: Database
+    ) -> None:
+        batch = [message(ann, str(number)) for number in range(10)]
+        gate = threading.Barrier(6)
+
+        def write(_: int) -> list[int | None]:
+            with database.connect("gateway") as connection:
+                gate.wait()
+                return [result.seq for result in append_messages(connection, batch)]
+
+        with ThreadPoolExecutor(6) as threads:
+            answers = {tuple(answer) for answer in threads.map(write, range(6))}
+        assert len(answers) == 1
+        assert owner.execute("SELECT count(*) FROM chat_messages").fetchone() == (10,)
+
+    def test_a_clock_that_jumped_back_does_not_show_in_a_channel(
+        self, api: Connection, ann: int, owner: Connection
+    ) -> None:
+        owner.execute("UPDATE chat_channels SET last_entry_at = now() + interval '1 hour'")
+        ahead = owner.execute("SELECT last_entry_at FROM chat_channels").fetchone()
+        [result] = append_messages(api, [message(ann)])
+        assert (result.created_at,) == ahead
+
+    def test_a_message_that_waited_is_not_stamped_with_the_time_before_it_waited(
+        self, api: Connection, ann: int, owner: Connection, database: Database
+    ) -> None:
+        def write() -> AppendResult:
+            with database.connect("gateway") as connection:
+                [result] = append_messages(connection, [message(ann)])
+                return result
+
+        with ThreadPoolExecutor(1) as threads:
+            with owner.transaction(), database.connect() as watcher:
+                owner.execute("SELECT FROM chat_channels WHERE id = 1 FOR UPDATE")
+                writing = threads.submit(write)
+                waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                while watcher.execute(waiting).fetchone() == (0,):
+                    assert not writing.done()
+                row = watcher.execute("SELECT clock_timestamp()").fetchone()
+            created_at = writing.result().created_at
+        assert row is not None
+        assert created_at is not None
+        assert created_at > row[0]
+
+
+class TestWakingUp:
+    def heard(self, owner: Connection) -> list[str]:
+        return [notify.payload for notify in owner.notifies(timeout=0.2)]
+
+    def test_a_batch_is_one_notification_with_the_last_seqs(
+        self, api: Connection, ann: int, owner: Connection
+    ) -> None:
+        room = group(owner, ann)
+        owner.execute("LISTEN gatehouse_log")
+        append_messages(api, [message(ann), message(ann), message(ann, channel_id=room)])
+        assert self.heard(owner) == [f"1:2 {room}:1"]
+
+    def test_a_batch_that_stored_nothing_wakes_nobody(
+        self, api: Connection, ann: int, owner: Connection
+    ) -> None:
+        sent = message(ann)
+        append_messages(api, [sent])
+        owner.execute("LISTEN gatehouse_log")
+        append_messages(api, [sent, message(ann, channel_id=99)])
+        assert self.heard(owner) == []
+
+    def test_sessions_that_end_are_named_and_a_touch_wakes_nobody(
+        self, api: Connection, ann: int, owner: Connection
+    ) -> None:
+        bob = new_session(api, "Bob")
+        owner.execute("LISTEN gatehouse_sessions")
+        owner.execute("UPDATE user_sessions SET last_seen_at = now(), idle_expires_at = 'infinity'")
+        assert self.heard(owner) == []
+        owner.execute("UPDATE user_sessions SET revoked_at = now()")
+        assert self.heard(owner) == [f"{ann} {bob}"]
+        owner.execute("UPDATE users SET disabled_at = now()")
+        assert self.heard(owner) == []  # they were dead before
+        owner.execute("DELETE FROM user_sessions WHERE id = %s", (ann,))
+        assert self.heard(owner) == [f"{ann}"]
+
+    def test_a_disabled_user_is_named_by_their_sessions(
+        self, api: Connection, ann: int, owner: Connection
+    ) -> None:
+        owner.execute("LISTEN gatehouse_sessions")
+        owner.execute("UPDATE users SET disabled_at = now()")
+        assert self.heard(owner) == [f"{ann}"]
+
+    def test_too_many_to_name_become_look_at_everything(self, ann: int, owner: Connection) -> None:
+        owner.execute(
+            "INSERT INTO user_sessions (user_id, expires_at, idle_expires_at)"
+            " SELECT user_id, 'infinity', 'infinity' FROM user_sessions, generate_series(1, 3000)"
+        )
+        owner.execute("LISTEN gatehouse_sessions")
+        owner.execute("UPDATE user_sessions SET revoked_at = now()")
+        assert self.heard(owner) == ["*"]
