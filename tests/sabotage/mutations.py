@@ -35,19 +35,19 @@ MUTATIONS = (
     Mutation(
         "ticket-of-a-dead-session",
         _PRESENCE,
-        "        JOIN live_sessions s ON s.session_id = locked.session_id\n",
-        "        JOIN (SELECT x.id AS session_id, x.user_id, '' AS display_name, false AS is_admin"
-        " FROM user_sessions x) s ON s.session_id = locked.session_id\n",
+        "        FROM presented p, live_sessions s\n",
+        "        FROM presented p, (SELECT x.id AS session_id, x.user_id, '' AS display_name,"
+        " false AS is_admin FROM user_sessions x) s\n",
         (_TICKETS,),
         "a ticket is worth nothing once its session has ended",
     ),
     Mutation(
-        "tickets-locked-in-any-order",
+        "accounts-not-locked",
         _PRESENCE,
-        "        ORDER BY t.ticket_hash\n        FOR UPDATE\n",
-        "        ORDER BY array_position(p_ticket_hashes, t.ticket_hash)\n        FOR UPDATE\n",
-        (_TICKETS,),
-        "gateways with the same tickets must not deadlock",
+        "    PERFORM pg_advisory_xact_lock(72013002, k.key)\n",
+        "    PERFORM k.key\n",
+        (_TICKETS, _PRESENCE_TESTS),
+        "two instances count an account's sockets one after the other",
     ),
     # Sessions
     Mutation(
@@ -134,7 +134,7 @@ MUTATIONS = (
         "email-not-folded",
         "rules/fields.py",
         '    folded = unicodedata.normalize("NFKC", address).casefold()',
-        '    folded = unicodedata.normalize("NFKC", address)',
+        '    return unicodedata.normalize("NFKC", address)',
         (_SESSIONS, _LOGIN),
         "one address is one account",
     ),

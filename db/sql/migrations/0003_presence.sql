@@ -28,12 +28,12 @@ WHERE i.heartbeat_at > clock_timestamp() - interval '15 seconds';
 -- Spends those of the presented tickets that are good, each at most once, whoever else presents
 -- them at this moment, and writes down the connections that they open.
 --
--- First every account is locked, in order: two instances that admit sockets of one account count
--- one after the other. Then the tickets are locked in hash order, so that two gateways given the
--- same tickets cannot deadlock; the UPDATE looks at their latest version. Of a ticket that stands in
--- the batch more than once, the first place gets it. Last, accounts with more sockets than they may
--- have lose their oldest ones; whoever serves those is told by a notification, and finds out by its
--- sweep should that get lost.
+-- First every account is locked, in the order of the lock keys: two instances that admit sockets
+-- of one account count one after the other, and two that were given the same tickets cannot
+-- deadlock over them. The UPDATE then decides by the tickets' latest version. Of a ticket that
+-- stands in the batch more than once, the first place gets it. Last, accounts with more sockets
+-- than they may have lose their oldest ones; whoever serves those is told by a notification, and
+-- finds out by its sweep should that get lost.
 CREATE FUNCTION redeem_tickets(
     p_ticket_hashes bytea[],
     p_ips inet[],
@@ -65,7 +65,7 @@ DECLARE
     );
     v_replaced text;
 BEGIN
-    -- In the order of the lock keys themselves, which may collide.
+    -- Not in the order of the accounts, for lock keys may collide.
     PERFORM pg_advisory_xact_lock(72013002, k.key)
     FROM (SELECT DISTINCT hashint8(u) AS key FROM unnest(v_user_ids) AS u ORDER BY 1) k;
 
@@ -74,19 +74,12 @@ BEGIN
         SELECT DISTINCT ON (p.ticket_hash) p.ticket_hash, p.ip, p.position
         FROM unnest(p_ticket_hashes, p_ips) WITH ORDINALITY AS p (ticket_hash, ip, position)
         ORDER BY p.ticket_hash, p.position
-    ), locked AS MATERIALIZED (
-        SELECT t.ticket_hash, t.session_id
-        FROM ws_tickets t
-        WHERE t.ticket_hash = ANY (p_ticket_hashes)
-        ORDER BY t.ticket_hash
-        FOR UPDATE
     ), spent AS (
         UPDATE ws_tickets t
         SET consumed_at = clock_timestamp()
-        FROM locked
-        JOIN presented p USING (ticket_hash)
-        JOIN live_sessions s ON s.session_id = locked.session_id
-        WHERE t.ticket_hash = locked.ticket_hash
+        FROM presented p, live_sessions s
+        WHERE t.ticket_hash = p.ticket_hash
+          AND s.session_id = t.session_id
           AND t.consumed_at IS NULL
           AND t.expires_at > clock_timestamp()
         RETURNING
