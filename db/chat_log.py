@@ -7,7 +7,7 @@ stands beside the synchronous one and shares its statement and shapes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,7 +16,10 @@ from psycopg import AsyncConnection, Connection
 from psycopg.rows import class_row
 
 from db import queries
+from rules.client_address import Address
+from rules.limit_subjects import chat_from_address
 from rules.log_entry import Entry
+from rules.settings import ChatSettings
 
 _SQL = queries.load("chat_log")
 _APPEND = _SQL["append_messages"]
@@ -37,6 +40,28 @@ class NewMessage:
     client_msg_id: UUID
     content: str
     request_id: str
+    address: Address | None  # where it came from, for the limits
+
+
+@dataclass(frozen=True, slots=True)
+class WriteLimits:
+    """Accepted messages in a sliding window, and what going on after that costs an account."""
+
+    window_seconds: int
+    max_per_account: int
+    max_per_address: int
+    lockout_seconds: int
+    lockout_max_seconds: int
+
+
+def write_limits(settings: ChatSettings) -> WriteLimits:
+    return WriteLimits(
+        window_seconds=settings.write_window_seconds,
+        max_per_account=settings.write_max_per_account,
+        max_per_address=settings.write_max_per_ip,
+        lockout_seconds=settings.write_lockout_seconds,
+        lockout_max_seconds=settings.write_lockout_max_seconds,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,32 +77,36 @@ class AppendResult:
     retry_after_seconds: int | None
 
 
-def append_messages(connection: Connection, messages: Sequence[NewMessage]) -> list[AppendResult]:
+def append_messages(
+    connection: Connection, messages: Sequence[NewMessage], limits: WriteLimits
+) -> list[AppendResult]:
     """Stores what may be stored, in one transaction; one result a message, in order.
 
     The connection must be in autocommit and outside a transaction: the locks that this takes are
     for the time of one statement.
     """
     with connection.cursor(row_factory=class_row(AppendResult)) as cursor:
-        return cursor.execute(_APPEND, _columns(messages)).fetchall()
+        return cursor.execute(_APPEND, _arguments(messages, limits)).fetchall()
 
 
 async def append_messages_async(
-    connection: AsyncConnection, messages: Sequence[NewMessage]
+    connection: AsyncConnection, messages: Sequence[NewMessage], limits: WriteLimits
 ) -> list[AppendResult]:
     """append_messages for the gateway."""
     async with connection.cursor(row_factory=class_row(AppendResult)) as cursor:
-        await cursor.execute(_APPEND, _columns(messages))
+        await cursor.execute(_APPEND, _arguments(messages, limits))
         return await cursor.fetchall()
 
 
-def _columns(messages: Sequence[NewMessage]) -> Mapping[str, list[Any]]:
+def _arguments(messages: Sequence[NewMessage], limits: WriteLimits) -> Mapping[str, Any]:
     return {
+        **asdict(limits),
         "session_ids": [message.session_id for message in messages],
         "channel_ids": [message.channel_id for message in messages],
         "client_msg_ids": [message.client_msg_id for message in messages],
         "contents": [message.content for message in messages],
         "request_ids": [message.request_id for message in messages],
+        "address_keys": [chat_from_address(message.address) for message in messages],
     }
 
 

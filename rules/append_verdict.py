@@ -12,6 +12,7 @@ _CODES = {
     "not_found": "not_found",
     "conflict": "conflict",
     "muted": "muted",
+    "rate_limited": "rate_limited",
 }
 
 

@@ -42,6 +42,11 @@ def registration_from_ip(address: Address | None) -> str:
     return f"register:ip:{source(address)}"
 
 
+def chat_from_address(address: Address | None) -> str:
+    """The account's subject is made in append_messages, which alone knows whose session it is."""
+    return f"chat:ip:{source(address)}"
+
+
 def tickets_of_session(session_id: int) -> str:
     return f"ticket:session:{session_id}"
 

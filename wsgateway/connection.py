@@ -4,29 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
+from websockets.http11 import Response
+from websockets.protocol import State
+from websockets.server import ServerProtocol
 
 from db.tickets import Admission
+from rules.client_address import Address
 from rules.errors import KINDS, Refusal
+from rules.patience import Patience
 from wsgateway.framing import text_frame
 from wsgateway.protocol import Limits, SocketState, error_frame
 
 logger = logging.getLogger("gatehouse.gateway")
+
+# For what was written before, and the closing handshake; then the socket is cut.
+CLOSE_WITHIN_SECONDS = 5
 
 
 class Connection:
     """An admitted socket. Writing never waits: a reader that does not keep up is cut off."""
 
     def __init__(
-        self, socket: ServerConnection, admission: Admission, limits: Limits, buffer_bytes: int
+        self,
+        socket: ServerConnection,
+        admission: Admission,
+        address: Address | None,
+        *,
+        limits: Limits,
+        buffer_bytes: int,
     ) -> None:
         self.id = admission.connection_id
         self.session_id = admission.session_id
         self.user_id = admission.user_id
         self.request_id = admission.request_id
+        self.address = address
         self.state = SocketState(limits)
+        self.patience = Patience()
         self.acks_due = 0
         self._socket = socket
         self._buffer_bytes = buffer_bytes
@@ -42,8 +59,8 @@ class Connection:
         """Frames as text_frame builds them, one or several joined."""
         if self._close_task is not None:
             return
+        write_frames(self._socket, data)
         transport = self._socket.transport
-        transport.write(data)
         if transport.get_write_buffer_size() > self._buffer_bytes:
             self._close_now(Refusal("slow_consumer"))
 
@@ -86,7 +103,46 @@ class Connection:
         logger.info("socket closed: %s", refusal.code, extra={"fields": fields})
 
 
+def guarded_socket(
+    most_unsent_bytes: int, last_look: Callable[[Response], Response]
+) -> type[ServerConnection]:
+    """The library's connection, with what it answers by itself under our rules.
+
+    Pongs are written whether or not the client reads them: not for ever. And whatever answers a
+    handshake goes by `last_look`.
+    """
+
+    class GuardedSocket(ServerConnection):
+        def __init__(self, protocol: ServerProtocol, *arguments: Any, **options: Any) -> None:
+            super().__init__(protocol, *arguments, **options)
+            send_response = protocol.send_response
+            protocol.send_response = lambda response: send_response(  # type: ignore[method-assign]
+                last_look(response)
+            )
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.transport.get_write_buffer_size() > most_unsent_bytes:
+                logger.warning("a socket was cut: it does not read the answers to its pings")
+                self.transport.abort()
+
+    return GuardedSocket
+
+
+def write_frames(socket: ServerConnection, data: bytes) -> None:
+    """Not once an end has begun, ours or the client's: a transport that has sent its EOF, but not
+    yet all that was to go before it, raises at a write."""
+    if socket.state is State.OPEN:
+        socket.transport.write(data)
+
+
 async def close_socket(socket: ServerConnection, refusal: Refusal) -> None:
     kind = KINDS[refusal.code]
     assert kind.close is not None  # noqa: S101 - only codes that end a socket come here
-    await socket.close(kind.close, kind.code)
+    try:
+        async with asyncio.timeout(CLOSE_WITHIN_SECONDS):
+            # Its own timeout begins when all is sent, which for a client that does not read is
+            # never.
+            await socket.close(kind.close, kind.code)
+    except TimeoutError:
+        socket.transport.abort()

@@ -15,6 +15,7 @@ from typing import Any
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from db.chat_log import write_limits
 from db.connections import UNAVAILABLE, AsyncPool, connect_async, probe_async
 from db.tickets import Admission
 from rules import limit_subjects, log_lines
@@ -25,7 +26,7 @@ from rules.settings import Settings
 from rules.times import rfc3339
 from rules.versions import ReleasePolicy, version_status
 from wsgateway.admission import AdmissionDesk
-from wsgateway.connection import Connection, close_socket
+from wsgateway.connection import Connection, close_socket, guarded_socket, write_frames
 from wsgateway.connections import Connections, Places
 from wsgateway.fanout import Fanout
 from wsgateway.framing import text_frame
@@ -73,7 +74,7 @@ class Gateway:
             recovery_messages=chat.recovery_max_messages,
             recovery_bytes=limits.send_buffer_bytes // 4,
         )
-        self._writer = Writer(pool, self._fanout)
+        self._writer = Writer(pool, self._fanout, write_limits(chat))
         self._places = Places(limits.max_connections, limits.max_connections_per_ip)
         self._presence = Presence(pool, self._connections, self.instance)
         self._lockouts = Lockouts(pool, settings.auth)
@@ -136,6 +137,10 @@ class Gateway:
                     process_request=self._handshake.process_request,
                     process_response=self._handshake.process_response,
                     select_subprotocol=select_subprotocol,
+                    # Beyond what Connection.write allows: who reads slowly is told so.
+                    create_connection=guarded_socket(
+                        2 * limits.send_buffer_bytes, self._handshake.last_look
+                    ),
                     compression=None,
                     server_header=None,
                     open_timeout=HANDSHAKE_SECONDS,
@@ -226,7 +231,11 @@ class Gateway:
             return
         log_lines.request_id.set(admission.request_id)
         connection = Connection(
-            socket, admission, self._limits, self._settings.socket.send_buffer_bytes
+            socket,
+            admission,
+            address,
+            limits=self._limits,
+            buffer_bytes=self._settings.socket.send_buffer_bytes,
         )
         self._connections.add(connection)
         try:
@@ -329,7 +338,7 @@ class Gateway:
 async def _turn_away(socket: ServerConnection, refusal: Refusal) -> None:
     """A refusal that a browser must understand: told after the upgrade."""
     logger.info("admission refused: %s", refusal.code)
-    socket.transport.write(text_frame(error_frame(refusal)))
+    write_frames(socket, text_frame(error_frame(refusal)))
     await close_socket(socket, refusal)
 
 

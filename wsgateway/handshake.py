@@ -32,7 +32,9 @@ _LIBRARY_REFUSALS = {
     400: Refusal("invalid_request", "This is not a websocket handshake (RFC 6455)."),
     403: Refusal("origin_not_allowed"),
     405: Refusal("method_not_allowed"),
+    414: Refusal("headers_too_large"),
     426: Refusal("invalid_request", "Open a websocket here; plain HTTP finds nothing."),
+    431: Refusal("headers_too_large"),
     503: Refusal("unavailable", "This gateway is stopping.", retry_after_seconds=1),
     505: Refusal("invalid_request", "The gateway speaks HTTP/1.1."),
 }
@@ -74,8 +76,14 @@ class Handshake:
             return None
         if "X-Request-ID" in response.headers:
             return None  # ours already
-        fallback = Refusal("internal_error")
-        return self._refuse(request, _LIBRARY_REFUSALS.get(response.status_code, fallback))
+        return self._refuse(request, _library_refusal(response))
+
+    def last_look(self, response: Response) -> Response:
+        """Right before it is sent: a head that is too large is refused without process_response,
+        and so is whoever came through it at the moment of the stop."""
+        if "X-Request-ID" in response.headers:
+            return response
+        return self._refuse(Request("", Headers()), _library_refusal(response))
 
     def ticket_of(self, request: Request) -> str | None:
         """The one ticket that the handshake offers; None where there is none, or more than one."""
@@ -146,6 +154,10 @@ def select_subprotocol(
 ) -> Subprotocol | None:
     """Ours where it is offered; never the ticket, which must not be said back."""
     return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
+
+
+def _library_refusal(response: Response) -> Refusal:
+    return _LIBRARY_REFUSALS.get(response.status_code) or Refusal("internal_error")
 
 
 def _require_get(request: Request) -> None:

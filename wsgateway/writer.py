@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from db.chat_log import AppendResult, NewMessage, append_messages_async
+from db.chat_log import AppendResult, NewMessage, WriteLimits, append_messages_async
 from db.connections import CONFLICTED, UNAVAILABLE, AsyncPool
 from rules.append_verdict import REPEAT, STORED, refusal_of
 from rules.errors import Refusal
@@ -37,11 +38,13 @@ class PendingSend:
     connection: Connection
     send: Send
     message: NewMessage
+    submitted_at: float  # monotonic
 
 
 class Writer:
-    def __init__(self, pool: AsyncPool, fanout: Fanout) -> None:
+    def __init__(self, pool: AsyncPool, fanout: Fanout, limits: WriteLimits) -> None:
         self._pool = pool
+        self._limits = limits
         self._fanout = fanout
         self._batcher = Batcher(self._store, max_batch=MAX_BATCH, max_waiting=MAX_WAITING)
         # The backend that is storing for us at this moment: what it notifies of, we are about to
@@ -56,8 +59,9 @@ class Writer:
             client_msg_id=send.client_msg_id,
             content=send.content,
             request_id=connection.request_id,
+            address=connection.address,
         )
-        pending = PendingSend(connection, send, message)
+        pending = PendingSend(connection, send, message, time.monotonic())
         connection.acks_due += 1
         if not self._batcher.submit(pending):
             _refuse(pending, Refusal("unavailable", retry_after_seconds=RETRY_AFTER_SECONDS))
@@ -92,7 +96,7 @@ class Writer:
             try:
                 async with self._pool.connection() as connection:
                     self.storing_pid = connection.info.backend_pid
-                    return await append_messages_async(connection, messages)
+                    return await append_messages_async(connection, messages, self._limits)
             except (*UNAVAILABLE, *CONFLICTED):
                 # What was stored before the answer got lost is found through the table.
                 self._fanout.suspect({message.channel_id for message in messages})
@@ -111,6 +115,7 @@ class Writer:
                 _refuse(pending, refusal)
                 continue
             if result.verdict == STORED:
+                pending.connection.patience.restore()
                 entries.append(_entry(pending.message, result))
             _settle(pending, with_ref(_ack(pending.message, result), pending.send.ref))
         self.stored += len(entries)
@@ -154,6 +159,10 @@ def _refuse(pending: PendingSend, refusal: Refusal) -> None:
     _settle(pending, frame)
     if refusal.code == "session_revoked":
         pending.connection.close(refusal)
+    elif refusal.code == "rate_limited" and pending.connection.patience.lost(
+        pending.submitted_at, told_at=time.monotonic()
+    ):
+        pending.connection.close(refusal, after_acks=True)
 
 
 def _settle(pending: PendingSend, frame: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from db.chat_log import (
     append_messages,
     list_entries_after,
     list_entries_before,
+    write_limits,
 )
 from rules import fields
 from rules.append_verdict import refusal_of
@@ -50,6 +51,7 @@ class Messages:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._limits = write_limits(services.settings.chat)
 
     def on_get(self, req: Request, resp: Response, channel_id: int) -> None:
         """?after_seq or ?before_seq, &limit; with neither, the newest entries. Ascending."""
@@ -90,9 +92,10 @@ class Messages:
             client_msg_id=client_msg_id,
             content=content,
             request_id=req.context.request_id,
+            address=req.context.address,
         )
         with self._services.pool.connection() as connection:
-            [result] = append_messages(connection, [message])
+            [result] = append_messages(connection, [message], self._limits)
         refusal = refusal_of(result.verdict, result.retry_after_seconds)
         if refusal is not None:
             raise refusal

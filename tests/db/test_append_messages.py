@@ -7,19 +7,37 @@ import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address
 from typing import Any
 
 import psycopg
 import pytest
 
-from db.chat_log import AppendResult, NewMessage, append_messages
+from db.chat_log import AppendResult, NewMessage, WriteLimits
+from db.chat_log import append_messages as append_within
 from db.sessions import ClientInfo, SessionTerms, open_session
 from db.users import insert_user
+from rules.client_address import Address
 from tests.support.databases import Database
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 NOBODY = ClientInfo(ip=None, user_agent=None, version=None, content_version=None)
 GLOBAL = 1
+WIDE = WriteLimits(10, 1_000_000, 1_000_000, 30, 600)
+NARROW = WriteLimits(
+    window_seconds=10,
+    max_per_account=3,
+    max_per_address=5,
+    lockout_seconds=30,
+    lockout_max_seconds=100,
+)
+HERE, THERE = ip_address("198.51.100.1"), ip_address("203.0.113.1")
+
+
+def append_messages(
+    connection: Connection, messages: list[NewMessage], limits: WriteLimits = WIDE
+) -> list[AppendResult]:
+    return append_within(connection, messages, limits)
 
 
 @pytest.fixture
@@ -49,9 +67,14 @@ def ann(api: Connection) -> int:
 
 
 def message(
-    session_id: int, content: str = "hi", *, channel_id: int = GLOBAL, key: uuid.UUID | None = None
+    session_id: int,
+    content: str = "hi",
+    *,
+    channel_id: int = GLOBAL,
+    key: uuid.UUID | None = None,
+    address: Address = HERE,
 ) -> NewMessage:
-    return NewMessage(session_id, channel_id, key or uuid.uuid4(), content, "request-1")
+    return NewMessage(session_id, channel_id, key or uuid.uuid4(), content, "request-1", address)
 
 
 def verdicts(results: list[AppendResult]) -> list[tuple[str, int | None]]:
@@ -238,6 +261,95 @@ class TestOrder:
         assert row is not None
         assert created_at is not None
         assert created_at > row[0]
+
+
+class TestLimits:
+    def send(self, api: Connection, *messages: NewMessage) -> list[str]:
+        return [one.verdict for one in append_messages(api, list(messages), NARROW)]
+
+    def later(self, owner: Connection, seconds: int) -> None:
+        owner.execute(
+            "UPDATE rate_limits SET slice = slice - %s,"
+            " locked_until = locked_until - make_interval(secs => %s),"
+            " locked_at = locked_at - make_interval(secs => %s)",
+            (seconds, seconds, seconds),
+        )
+
+    def test_the_maximum_is_accepted_in_one_batch_and_in_many(
+        self, api: Connection, ann: int
+    ) -> None:
+        assert self.send(api, message(ann), message(ann)) == ["stored"] * 2
+        assert self.send(api, message(ann), message(ann)) == ["stored", "rate_limited"]
+
+    def test_an_account_that_goes_on_is_locked_out_for_longer_each_time(
+        self, api: Connection, ann: int, owner: Connection
+    ) -> None:
+        waits = []
+        for _ in range(4):
+            results = append_messages(api, [message(ann) for _ in range(4)], NARROW)
+            assert [one.verdict for one in results] == ["stored"] * 3 + ["rate_limited"]
+            waits.append(results[3].retry_after_seconds)
+            assert self.send(api, message(ann)) == ["rate_limited"]
+            self.later(owner, 101)
+        assert waits == [30, 60, 100, 100]
+
+    def test_a_lockout_outlasts_the_window(
+        self, api: Connection, ann: int, owner: Connection
+    ) -> None:
+        self.send(api, *(message(ann) for _ in range(4)))
+        self.later(owner, 20)
+        [refused] = append_messages(api, [message(ann)], NARROW)
+        assert refused.verdict == "rate_limited"
+        assert refused.retry_after_seconds in (9, 10)
+        self.later(owner, 11)
+        assert self.send(api, message(ann)) == ["stored"]
+
+    def test_repeats_cost_nothing_and_are_answered_in_a_lockout(
+        self, api: Connection, ann: int
+    ) -> None:
+        first = message(ann)
+        assert self.send(api, first, first, first, first) == ["stored"] + ["repeat"] * 3
+        self.send(api, *(message(ann) for _ in range(3)))
+        assert self.send(api, message(ann), first) == ["rate_limited", "repeat"]
+
+    def test_a_refused_message_and_its_repeat_in_one_batch_are_both_refused(
+        self, api: Connection, ann: int
+    ) -> None:
+        self.send(api, *(message(ann) for _ in range(3)))
+        over = message(ann)
+        assert self.send(api, over, over) == ["rate_limited"] * 2
+        assert api.execute("SELECT count(*) FROM chat_messages").fetchone() == (3,)
+
+    def test_an_address_is_refused_but_never_locked(
+        self, api: Connection, ann: int, owner: Connection
+    ) -> None:
+        bob, carol = new_session(api, "Bob"), new_session(api, "Carol")
+        assert self.send(api, *(message(ann) for _ in range(3))) == ["stored"] * 3
+        batch = [message(bob), message(bob), message(carol), message(carol, address=THERE)]
+        assert self.send(api, *batch) == ["stored", "stored", "rate_limited", "stored"]
+        self.later(owner, 11)
+        assert self.send(api, message(carol)) == ["stored"]
+
+    def test_two_connections_of_an_account_share_one_limit(
+        self, ann: int, owner: Connection, database: Database
+    ) -> None:
+        gate = threading.Barrier(8)
+
+        def write(_: int) -> list[str]:
+            with database.connect("gateway") as connection:
+                gate.wait()
+                return self.send(connection, message(ann), message(ann, address=THERE))
+
+        with ThreadPoolExecutor(8) as threads:
+            verdicts_ = [one for some in threads.map(write, range(8)) for one in some]
+        assert verdicts_.count("stored") == 3
+        assert owner.execute("SELECT count(*) FROM chat_messages").fetchone() == (3,)
+
+    def test_what_is_refused_for_another_reason_does_not_count(
+        self, api: Connection, ann: int
+    ) -> None:
+        assert self.send(api, *(message(ann, channel_id=99) for _ in range(9))) == ["not_found"] * 9
+        assert self.send(api, *(message(ann) for _ in range(3))) == ["stored"] * 3
 
 
 class TestWakingUp:

@@ -56,29 +56,33 @@ AS $$
     SELECT sum(n) FROM unnest(p_counts) AS n
 $$;
 
--- Locks the rows of these subjects in key order, making those that are missing, and brings their
--- slices up to date. Every function below begins with it, so two of them never deadlock.
---
--- A clock that jumped back leaves the newest slice where it is. A window of another length than
--- before puts what was counted into the newest slice: too strict for one window, never too loose.
-CREATE FUNCTION lock_limits(p_keys text[], p_window_seconds integer) RETURNS timestamptz
-LANGUAGE plpgsql
+-- Locks the rows of these subjects in key order, making those that are missing. Whatever touches
+-- limits begins with it, so two of them never deadlock.
+CREATE FUNCTION lock_limit_rows(p_keys text[], p_window_seconds integer) RETURNS void
+LANGUAGE sql
 SET search_path = pg_catalog, public, pg_temp
 AS $$
-DECLARE
-    v_now timestamptz;
-    v_slice bigint;
-BEGIN
     INSERT INTO rate_limits AS r
         (key, window_seconds, slice, reserved, failures, touched_at)
     SELECT k, p_window_seconds, 0, array_fill(0, ARRAY[11]), array_fill(0, ARRAY[11]),
            clock_timestamp()
     FROM unnest(p_keys) AS k
     ORDER BY k
-    ON CONFLICT (key) DO UPDATE SET touched_at = excluded.touched_at;
+    ON CONFLICT (key) DO UPDATE SET touched_at = excluded.touched_at
+$$;
 
-    v_now := clock_timestamp();
-    v_slice := floor(extract(epoch FROM v_now) * 10 / p_window_seconds);
+-- Brings the slices of locked rows up to date and says what time it is.
+--
+-- A clock that jumped back leaves the newest slice where it is. A window of another length than
+-- before puts what was counted into the newest slice: too strict for one window, never too loose.
+CREATE FUNCTION refresh_limits(p_keys text[], p_window_seconds integer) RETURNS timestamptz
+LANGUAGE plpgsql
+SET search_path = pg_catalog, public, pg_temp
+AS $$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_slice bigint := floor(extract(epoch FROM v_now) * 10 / p_window_seconds);
+BEGIN
     UPDATE rate_limits r
     SET reserved = CASE
             WHEN r.window_seconds = p_window_seconds
@@ -95,6 +99,35 @@ BEGIN
     WHERE r.key = ANY (p_keys);
     RETURN v_now;
 END;
+$$;
+
+CREATE FUNCTION lock_limits(p_keys text[], p_window_seconds integer) RETURNS timestamptz
+LANGUAGE plpgsql
+SET search_path = pg_catalog, public, pg_temp
+AS $$
+BEGIN
+    PERFORM lock_limit_rows(p_keys, p_window_seconds);
+    RETURN refresh_limits(p_keys, p_window_seconds);
+END;
+$$;
+
+-- Which lockout in a row the next one would be: within a day of the one before it goes on counting.
+CREATE FUNCTION next_lockout(p_limit rate_limits, p_now timestamptz) RETURNS integer
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, public, pg_temp
+AS $$
+    SELECT CASE WHEN p_limit.locked_at > p_now - interval '1 day'
+        THEN p_limit.lockouts + 1 ELSE 1 END
+$$;
+
+-- Each further lockout in a row is twice as long as the one before, up to the longest.
+CREATE FUNCTION lockout_length(
+    p_in_a_row integer, p_first_seconds integer, p_max_seconds integer
+) RETURNS integer
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT least(p_max_seconds, p_first_seconds * 2::numeric ^ least(p_in_a_row - 1, 30))::integer
 $$;
 
 -- Seconds until a subject may go on: its lockout, or how long until enough slices have fallen out.
@@ -211,17 +244,12 @@ BEGIN
         FROM (
             SELECT
                 l.key,
-                n.lockouts,
-                least(
-                    p_lockout_max_seconds,
-                    p_lockout_seconds * 2::numeric ^ least(n.lockouts - 1, 30)
-                )::integer AS seconds
+                next_lockout(l, v_now) AS lockouts,
+                lockout_length(
+                    next_lockout(l, v_now), p_lockout_seconds, p_lockout_max_seconds
+                ) AS seconds
             FROM unnest(p_keys, p_maxima) AS wanted (key, maximum)
             JOIN rate_limits l ON l.key = wanted.key
-            CROSS JOIN LATERAL (
-                SELECT CASE WHEN l.locked_at > v_now - interval '1 day'
-                    THEN l.lockouts + 1 ELSE 1 END AS lockouts
-            ) n
             WHERE sum_of_slices(l.failures) >= wanted.maximum
         ) counted
         WHERE r.key = counted.key

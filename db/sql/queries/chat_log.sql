@@ -2,7 +2,9 @@
 SELECT position, verdict, seq, created_at, sender_id, sender_name, retry_after_seconds
 FROM append_messages(
     %(session_ids)s::bigint[], %(channel_ids)s::bigint[], %(client_msg_ids)s::uuid[],
-    %(contents)s::text[], %(request_ids)s::text[]
+    %(contents)s::text[], %(request_ids)s::text[], %(address_keys)s::text[],
+    %(window_seconds)s, %(max_per_account)s, %(max_per_address)s,
+    %(lockout_seconds)s, %(lockout_max_seconds)s
 )
 
 -- name: list_entries_after
