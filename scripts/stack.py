@@ -231,7 +231,7 @@ Try first, in another terminal:
 
   curl {plan.api_url}/health/ready
   scripts/smoke {plan.api_url} {plan.ws_url}
-  scripts/chat    (in two terminals: two people talking)
+  scripts/chat {plan.api_url}    (in two terminals: two people talking)
   set -a; . {dev_env}; set +a; {psql}    (the database, as its owner)
 
 README.md goes on from there. Ctrl-C stops everything and keeps the data.
