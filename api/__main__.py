@@ -82,6 +82,9 @@ def _serve(settings: Settings, secrets: Secrets) -> int:
             listening,
             threads=service.api_threads,
             max_body_bytes=service.max_request_body_bytes,
+            trusted_proxy_hops=service.trusted_proxy_hops,
+            cors_allowed_origins=service.cors_allowed_origins,
+            cloud_project=settings.cloud_project,
         )
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, lambda *_: server.stop())

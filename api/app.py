@@ -4,7 +4,7 @@ Order of the middleware; process_response runs from the bottom up, and always, s
 answer gets its headers and its access line:
 
     request ──> RequestId ──> ClientAddress ──> AccessLog ──> SecurityHeaders ──> Cors
-            ──> BodyGuard ──> (routing) ──> Authentication ──> resource
+            ──> BodyGuard ──> (routing) ──> Methods ──> Authentication ──> resource
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ import falcon.routing
 from falcon import media
 
 from api.context import Request, Response
+from api.descriptions import asyncapi, openapi
 from api.error_handler import install_error_handlers
+from api.http_methods import MethodRouter
 from api.middleware.access_log import AccessLog
 from api.middleware.authentication import Authentication
 from api.middleware.body_guard import BodyGuard
 from api.middleware.client_address import ClientAddress
 from api.middleware.cors import Cors
+from api.middleware.methods import Methods
 from api.middleware.request_id import RequestId
 from api.middleware.security_headers import SecurityHeaders
-from api.resources import accounts, channels, health, sessions, ws_tickets
+from api.resources import accounts, channels, descriptions, health, sessions, ws_tickets
 from api.services import Services
 
 
@@ -42,6 +45,7 @@ def create_app(services: Services) -> falcon.App[Request, Response]:
     app = falcon.App(
         request_type=Request,
         response_type=Response,
+        router=MethodRouter(),
         independent_middleware=True,
         middleware=[
             RequestId(settings.cloud_project),
@@ -50,6 +54,7 @@ def create_app(services: Services) -> falcon.App[Request, Response]:
             SecurityHeaders(),
             Cors(settings.service.cors_allowed_origins),
             BodyGuard(settings.service.max_request_body_bytes),
+            Methods(),
             Authentication(services.pool, services.access_tokens, settings.auth.session_idle_days),
         ],
     )
@@ -61,6 +66,8 @@ def create_app(services: Services) -> falcon.App[Request, Response]:
     routes = {
         "/health/live": health.Live(),
         "/health/ready": health.Ready(services),
+        "/openapi.json": descriptions.Description(openapi.document(settings)),
+        "/asyncapi.json": descriptions.Description(asyncapi.document(settings)),
         "/auth/register": accounts.Register(services),
         "/auth/login": accounts.Login(services),
         "/auth/refresh": sessions.Refresh(services),

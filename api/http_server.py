@@ -1,86 +1,78 @@
-"""waitress, made to speak our envelope and to stop in good order.
+"""The loop that serves the app: who may connect, for how long, and how it all stops.
 
-waitress answers malformed and oversized requests itself, before the app sees them; EnvelopeTask
-gives those answers the same headers and the same envelope as the app's. On a stop the listening
-socket closes first, requests in flight finish, then the threads end: SystemExit in the middle of
-waitress's loop would cut responses.
+waitress does the sockets and the workers; what it would do differently is in the files beside this
+one: http_grammar, http_chunks and http_parser (what a request is), http_channel (one connection),
+http_answers (what is said without the app), http_limits (numbers).
+
+There is no limit a peer address: behind a proxy all clients share the proxy's few addresses, and
+what it says about them is known only after a request's head has come. Instead a full house shows
+out whoever has kept it waiting longest, so that a new connection, a probe's for one, always gets
+in: somebody who holds a thousand connections open loses his own.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 import time
+from collections.abc import Collection
 from typing import Any
 
 import waitress
 from waitress import wasyncore
-from waitress.channel import HTTPChannel
-from waitress.task import ErrorTask
 
-from rules.errors import KINDS, envelope
+from api.http_answers import AnswerTerms, log_access
+from api.http_channel import Channel, Overdue
+from api.http_limits import HttpLimits, limits_for
+from api.http_parser import StrictParser
+from rules import log_lines
 from rules.request_id import choose_request_id
-from rules.security_headers import security_headers
 
 logger = logging.getLogger("gatehouse.api")
 
-DRAIN_SECONDS = 8.0  # Cloud Run kills ten seconds after SIGTERM
-MAX_HEADER_BYTES = 16_384
-MAX_CONNECTIONS = 1000
-
-_CODES = {
-    400: "invalid_request",
-    413: "payload_too_large",
-    431: "headers_too_large",
-    500: "internal_error",
-    501: "invalid_request",
-}
-
-
-class EnvelopeTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
-    """An answer that waitress gives on its own."""
-
-    def execute(self) -> None:
-        error = self.request.error
-        kind = KINDS[_CODES.get(error.code, "internal_error")]
-        request_id = choose_request_id(self.request.headers.get("X_REQUEST_ID"))
-        body = json.dumps(envelope(kind.code, kind.message, request_id)).encode("utf-8")
-        self.status = f"{error.code} {error.reason}"
-        self.response_headers.extend(security_headers(secure=False))
-        self.response_headers.append(("X-Request-ID", request_id))
-        self.response_headers.append(("Content-Type", "application/json"))
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
-        fields = {"status": error.code, "cause": error.body, "request_id": request_id}
-        logger.info("refused before the app: %s", error.code, extra={"fields": fields})
-
-
-class EnvelopeChannel(HTTPChannel):  # type: ignore[misc]
-    error_task_class = EnvelopeTask
+# Over max_connections only while all of those are being answered; then accepting pauses.
+_CONNECTIONS_BEYOND = 64
+_BACKLOG = 1024
+_LAST_WORKERS_SECONDS = 0.1
 
 
 class HttpServer:
-    """One listening socket, a loop in the main thread, `threads` workers."""
+    """One listening socket, a loop in the calling thread, `threads` workers."""
 
     def __init__(
-        self, app: Any, listening: socket.socket, *, threads: int, max_body_bytes: int
+        self,
+        app: Any,
+        listening: socket.socket,
+        *,
+        threads: int,
+        max_body_bytes: int,
+        trusted_proxy_hops: int = 0,
+        cors_allowed_origins: Collection[str] = (),
+        cloud_project: str | None = None,
+        limits: HttpLimits | None = None,
     ) -> None:
-        self._listening = listening
         self._stopping = False
+        self._limits = limits or limits_for(trusted_proxy_hops)
+        self._terms = AnswerTerms(
+            trusted_proxy_hops, frozenset(cors_allowed_origins), cloud_project
+        )
+        self._next_sweep = 0.0
+        self._accepted = 0
+        self._shown_out = 0
         self._server = waitress.create_server(
             app,
             sockets=[listening],
             threads=threads,
             ident=None,
+            backlog=_BACKLOG,
             asyncore_use_poll=True,
-            connection_limit=MAX_CONNECTIONS,
-            max_request_header_size=MAX_HEADER_BYTES,
-            max_request_body_size=max_body_bytes + 1,  # the comparison is >=
+            connection_limit=self._limits.max_connections + _CONNECTIONS_BEYOND,
+            max_request_header_size=self._limits.max_header_bytes,
+            max_request_body_size=max_body_bytes,
             clear_untrusted_proxy_headers=False,  # api/middleware/client_address.py reads them
+            log_socket_errors=False,  # a client that is gone is no news
         )
-        self._server.channel_class = EnvelopeChannel
+        self._server.channel_class = self._open_channel
 
     @property
     def is_draining(self) -> bool:
@@ -88,35 +80,97 @@ class HttpServer:
 
     def stop(self) -> None:
         """Asks run() to drain and return; safe in a signal handler."""
-        self._stopping = True
-        self._server.pull_trigger()
+        if not self._stopping:  # a second SIGTERM may come when the trigger is closed already
+            self._stopping = True
+            self._server.pull_trigger()
 
     def run(self) -> None:
-        """Serves until stop(), then drains: at most DRAIN_SECONDS."""
+        """Serves until stop(), then drains: at most `drain_seconds`."""
         while not self._stopping:
-            self._turn(timeout=1.0)
+            self._turn(self._limits.sweep_seconds)
+        deadline = time.monotonic() + self._limits.drain_seconds
         self._stop_accepting()
-        deadline = time.monotonic() + DRAIN_SECONDS
-        while self._server.active_channels and time.monotonic() < deadline:
+        while self._is_busy() and time.monotonic() < deadline:
             self._close_idle_channels()
-            self._turn(timeout=0.05)
-        cut = len(self._server.active_channels)
-        if cut:
+            self._turn(0.05)
+        if self._server.active_channels:
+            cut = len(self._server.active_channels)
             logger.error("stopped with %d connections still busy", cut)
-        self._server.task_dispatcher.shutdown(timeout=0.5)
+        self._server.task_dispatcher.shutdown(timeout=_LAST_WORKERS_SECONDS)
         wasyncore.close_all(self._server._map)
 
-    def _turn(self, timeout: float) -> None:
-        wasyncore.loop(timeout=timeout, use_poll=True, map=self._server._map, count=1)
+    def _turn(self, seconds: float) -> None:
+        wasyncore.loop(timeout=seconds, use_poll=True, map=self._server._map, count=1)
+        now = time.monotonic()
+        if now >= self._next_sweep:
+            self._next_sweep = now + self._limits.sweep_seconds
+            self._sweep(now)
+
+    def _open_channel(self, server: Any, *connection: Any, map: Any) -> Channel:  # noqa: A002
+        """Called by waitress for each connection that it has accepted."""
+        self._accepted += 1
+        if len(server.active_channels) >= self._limits.max_connections:
+            self._make_room(server.active_channels.values())
+        return Channel(
+            server,
+            *connection,
+            map=map,
+            terms=self._terms,
+            limits=self._limits,
+            is_draining=lambda: self._stopping,
+        )
+
+    def _make_room(self, channels: Collection[Channel]) -> None:
+        expendable = [
+            (since, channel) for channel in channels if (since := channel.expendable_since())
+        ]
+        if expendable:
+            min(expendable, key=lambda pair: pair[0])[1].handle_close()
+            self._shown_out += 1
+
+    def _sweep(self, now: float) -> None:
+        if self._shown_out:
+            logger.warning("full: %d connections made room for newer ones", self._shown_out)
+            self._shown_out = 0
+        for channel in list(self._server.active_channels.values()):
+            overdue = channel.overdue(now)
+            if overdue is Overdue.RECEIVING and channel.request is not None:
+                _log_timeout(channel, channel.request)
+            elif overdue is Overdue.ANSWERING:
+                logger.warning("cut a connection: %s", overdue.value)
+            if overdue is not None:
+                # At once: waitress's own way waits until the socket takes more, which for a client
+                # that does not read is never.
+                channel.handle_close()
+
+    # Stopping.
 
     def _stop_accepting(self) -> None:
+        # Who is in the backlog believes to be connected and may have sent a request already.
+        for _ in range(_BACKLOG):
+            accepted = self._accepted
+            self._server.handle_accept()
+            if self._accepted == accepted:
+                break
         self._server.accepting = False
         self._server.del_channel()
-        self._listening.close()
         self._server.socket.close()
 
+    def _is_busy(self) -> bool:
+        # A client may be gone while a worker still writes down what it asked for.
+        dispatcher = self._server.task_dispatcher
+        return bool(self._server.active_channels or dispatcher.queue or dispatcher.active_count)
+
     def _close_idle_channels(self) -> None:
+        now = time.monotonic()
         for channel in list(self._server.active_channels.values()):
-            idle = not channel.requests and channel.request is None
-            if idle and not channel.total_outbufs_len:
-                channel.will_close = True
+            if channel.is_idle(now, self._limits.drain_idle_seconds):
+                channel.handle_close()
+
+
+def _log_timeout(channel: Channel, request: StrictParser) -> None:
+    """Only a line: an answer could be taken for one to a request that was never finished."""
+    request.refuse(408, Overdue.RECEIVING.value)
+    log_lines.request_id.set(choose_request_id(request.headers.get("X_REQUEST_ID")))
+    log_access(channel, request, 408, Overdue.RECEIVING.value)
+    log_lines.request_id.set(None)

@@ -16,6 +16,9 @@ MAX_DEPTH = 32
 # Beyond 2**53 - 1 a JavaScript client and we would read different numbers (RFC 7493, 2.2).
 MAX_INTEGER = 2**53 - 1
 
+# Stands for a number that cannot be kept, until the walk that knows its field refuses it.
+_OUT_OF_RANGE = object()
+
 _OUTSIDE_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 
 
@@ -35,7 +38,7 @@ def read_object(data: bytes | str) -> dict[str, Any]:
         raise Refusal("malformed_json", f"Not valid JSON: {error.msg}.") from None
     if not isinstance(value, dict):
         raise Refusal("malformed_json", "The top level must be a JSON object.")
-    _check_text(value, "")
+    _check_values(value, "")
     return value
 
 
@@ -72,36 +75,36 @@ def _refuse_constant(name: str) -> NoReturn:
     raise Refusal("malformed_json", f"{name} is not JSON.")
 
 
-def _bounded_integer(digits: str) -> int:
+def _bounded_integer(digits: str) -> object:
     # 17 characters hold every allowed value; int() of thousands of digits would raise or stall.
     if len(digits) > 17 or abs(int(digits)) > MAX_INTEGER:
-        raise Refusal("validation_failed", "An integer is out of range.")
+        return _OUT_OF_RANGE
     return int(digits)
 
 
-def _finite_float(digits: str) -> float:
+def _finite_float(digits: str) -> object:
     value = float(digits)
-    if value in (float("inf"), float("-inf")):
-        raise Refusal("validation_failed", "A number is out of range.")
-    return value
+    return _OUT_OF_RANGE if value in (float("inf"), float("-inf")) else value
 
 
-def _check_text(value: Any, path: str) -> None:
+def _check_values(value: Any, path: str) -> None:
     if isinstance(value, str):
         if "\x00" in value:
-            raise _bad_text(path, "must not contain NUL")
+            raise _bad_value(path, "must not contain NUL")
         if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-            raise _bad_text(path, "must not contain lone surrogates")
+            raise _bad_value(path, "must not contain lone surrogates")
     elif isinstance(value, dict):
         for key, member in value.items():
-            _check_text(key, path)
-            _check_text(member, f"{path}.{key}" if path else key)
+            _check_values(key, path)
+            _check_values(member, f"{path}.{key}" if path else key)
     elif isinstance(value, list):
         for member in value:
-            _check_text(member, path)
+            _check_values(member, path)
+    elif value is _OUT_OF_RANGE:
+        raise _bad_value(path, "is out of range")
 
 
-def _bad_text(path: str, problem: str) -> Refusal:
+def _bad_value(path: str, problem: str) -> Refusal:
     # The path itself may hold what cannot be encoded, so it is shown only as far as it can be.
     field = path.encode("utf-8", "replace").decode().replace("\x00", "?") or "a key"
     return Refusal("validation_failed", f"{field} {problem}", details={"field": field})

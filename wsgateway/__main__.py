@@ -1,8 +1,8 @@
 """`python -m wsgateway`: reads the configuration, checks the schema, serves until SIGTERM.
 
-Exit codes: 0 stopped in good order, 1 the port or the database is not to be had, 78 the
-configuration is wrong. `--check-config` reads the configuration and exits. With WS_PROCESSES above
-1 this process only watches over as many others (wsgateway/processes.py).
+Exit codes: 0 stopped in good order, 1 the port or the database is not to be had, 64 the command
+line is wrong, 78 the configuration is. `--check-config` reads the configuration and exits. With
+WS_PROCESSES above 1 this process only watches over as many others (wsgateway/processes.py).
 """
 
 from __future__ import annotations
@@ -25,11 +25,15 @@ from wsgateway.processes import CHILD_MARK, stop_with_parent, supervise
 logger = logging.getLogger("gatehouse.gateway")
 
 DEFAULT_PORT = 8001
+EX_USAGE = 64  # of sysexits.h
 # One for the writer, one for admissions, one for catching up; the rest for subscribes.
 POOL_SIZE = 8
 
 
 def main(arguments: list[str]) -> int:
+    if arguments not in ([], ["--check-config"]):
+        print(f"gateway: {' '.join(arguments)}: the one option is --check-config", file=sys.stderr)
+        return EX_USAGE
     try:
         settings = load(os.environ, "gateway")
         if arguments == ["--check-config"]:
@@ -48,13 +52,14 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         print(f"gateway: cannot start: {error}", file=sys.stderr)
         return 1
+    exit_code = 0
     try:
         _check_database(settings, secrets)
         asyncio.run(_serve(settings, secrets, port, share_port=is_child))
-    except (SchemaError, OSError, *UNAVAILABLE) as error:
-        print(f"gateway: cannot start: {str(error).strip()}", file=sys.stderr)
-        return 1
-    return 0
+    except* (SchemaError, OSError, *UNAVAILABLE) as problems:  # the gateway's come in a group
+        print(f"gateway: cannot start: {str(problems.exceptions[0]).strip()}", file=sys.stderr)
+        exit_code = 1
+    return exit_code
 
 
 def _check_database(settings: Settings, secrets: Secrets) -> None:

@@ -26,6 +26,8 @@ logger = logging.getLogger("gatehouse.gateway")
 MAX_BATCH = 100
 MAX_WAITING = 2_000
 ATTEMPTS = 3
+# More than the database is given for it: the pool's wait and the statement's timeout.
+DECIDE_WITHIN_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -62,7 +64,10 @@ class AdmissionDesk:
         pending = _PendingAdmission(PresentedTicket(ticket, address))
         if not self._batcher.submit(pending):
             raise Refusal("at_capacity")
-        admission = await pending.outcome
+        try:
+            admission = await asyncio.wait_for(pending.outcome, DECIDE_WITHIN_SECONDS)
+        except TimeoutError:  # a database that stands still; should it move on, nobody is there
+            raise Refusal("at_capacity") from None
         if admission is None:
             raise Refusal("ticket_invalid")
         return admission

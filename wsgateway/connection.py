@@ -88,6 +88,12 @@ class Connection:
         if self._ending is not None and not self.acks_due:
             self._finish()
 
+    async def closed(self) -> None:
+        """Until a close that was begun is through: when the handler returns, the library closes
+        whatever is still open with 1000."""
+        if self._close_task is not None:
+            await self._close_task
+
     def _finish(self) -> None:
         assert self._ending is not None  # noqa: S101 - both callers have set or seen it
         refusal, farewell = self._ending

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import secrets
@@ -54,7 +55,9 @@ logger = logging.getLogger("gatehouse.gateway")
 
 HANDSHAKE_SECONDS = 10
 CLOSE_SECONDS = 3
-EXIT_WITHIN_SECONDS = 9.0
+# Cloud Run kills ten seconds after SIGTERM.
+FLUSH_WITHIN_SECONDS = 5.5
+EXIT_WITHIN_SECONDS = 8.5
 
 
 class Gateway:
@@ -124,6 +127,7 @@ class Gateway:
                     self._lockouts.run(),
                     self._fanout.run(),
                     self._listener.run(),
+                    self._watch.run(),
                 )
             ]
             try:
@@ -163,22 +167,24 @@ class Gateway:
     async def _drain(self, server: Server) -> None:
         """New handshakes get 503; every socket closes with 1012, spread over some seconds, after
         the answers to what it has sent; then the queue is empty by construction."""
-        started = time.monotonic()
+        clock = asyncio.get_running_loop().time
+        started = clock()
         open_sockets = list(self._connections)
         logger.info("stopping: %d sockets to close", len(open_sockets))
         random.shuffle(open_sockets)
         pause = self._settings.socket.shutdown_spread_seconds / max(1, len(open_sockets))
         for number, connection in enumerate(open_sockets):
             due = started + number * pause
-            if due > time.monotonic():
-                await asyncio.sleep(due - time.monotonic())
+            if due > clock():
+                await asyncio.sleep(due - clock())
             connection.close(Refusal("service_restart"), after_acks=True)
+        # Sockets that wait for the answers to what they have sent close when those have gone out.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(started + FLUSH_WITHIN_SECONDS):
+                await self._writer.flushed()
         server.close(code=1012, reason="service_restart")
         try:
-            async with asyncio.timeout_at(
-                asyncio.get_running_loop().time() + started + EXIT_WITHIN_SECONDS - time.monotonic()
-            ):
-                await self._writer.flushed()
+            async with asyncio.timeout_at(started + EXIT_WITHIN_SECONDS):
                 await server.wait_closed()
         except TimeoutError:
             logger.warning("stopped with %d sockets that did not close", len(self._connections))
@@ -277,6 +283,7 @@ class Gateway:
             connection.close(Refusal("internal_error"))
         finally:
             expiry.cancel()
+        await connection.closed()
 
     async def _carry_out(self, connection: Connection, action: Action) -> None:
         match action:

@@ -62,7 +62,6 @@ class Listener:
                 await self._listen_until_it_breaks()
             except (FAILED, *UNAVAILABLE, OSError) as error:
                 logger.warning("listening broke off: %s", type(error).__name__)
-            self._watch.close_if_unverified()
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _listen_until_it_breaks(self) -> None:

@@ -7,6 +7,7 @@ cannot be checked is refused.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Collection
@@ -19,6 +20,7 @@ from wsgateway.connections import Connections
 logger = logging.getLogger("gatehouse.gateway")
 
 TOUCH_EVERY_SECONDS = 30.0
+VERIFY_EVERY_SECONDS = 0.5
 
 _CODES = {
     "revoked": "session_revoked",
@@ -66,7 +68,13 @@ class SessionWatch:
     async def check(self, session_id: int) -> None:
         await self._check([session_id])
 
-    def close_if_unverified(self) -> None:
+    async def run(self) -> None:
+        """Apart from the reading, which may hang together with the database."""
+        while True:
+            await asyncio.sleep(VERIFY_EVERY_SECONDS)
+            self._close_if_unverified()
+
+    def _close_if_unverified(self) -> None:
         unverified = time.monotonic() - self._verified_at
         if unverified <= self._unverified_max_seconds or not len(self._connections):
             return

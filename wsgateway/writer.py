@@ -75,10 +75,15 @@ class Writer:
     async def _store(self, batch: list[PendingSend]) -> None:
         try:
             results = await self._append([pending.message for pending in batch])
+        except CONFLICTED as error:
+            by_channel = _by_channel(batch)
+            if len(by_channel) == 1:
+                _refuse_for_now(batch, error)
+            else:  # somebody keeps the row of one channel: that is no matter of the others
+                for of_channel in by_channel:
+                    await self._store(of_channel)
         except UNAVAILABLE as error:
-            logger.warning("messages cannot be stored: %s", type(error).__name__)
-            for pending in batch:
-                _refuse(pending, Refusal("unavailable", retry_after_seconds=RETRY_AFTER_SECONDS))
+            _refuse_for_now(batch, error)
         except Exception as error:
             if len(batch) > 1:
                 middle = len(batch) // 2
@@ -123,6 +128,13 @@ class Writer:
         self._fanout.offer(entries)
 
 
+def _by_channel(batch: Sequence[PendingSend]) -> list[list[PendingSend]]:
+    by_channel: dict[int, list[PendingSend]] = {}
+    for pending in batch:
+        by_channel.setdefault(pending.message.channel_id, []).append(pending)
+    return list(by_channel.values())
+
+
 def _ack(message: NewMessage, result: AppendResult) -> dict[str, Any]:
     assert result.created_at is not None  # noqa: S101 - stored and repeat have one
     return {
@@ -150,6 +162,12 @@ def _entry(message: NewMessage, result: AppendResult) -> Entry:
         target_seq=None,
         created_at=result.created_at,
     )
+
+
+def _refuse_for_now(batch: Sequence[PendingSend], error: Exception) -> None:
+    logger.warning("messages cannot be stored: %s", type(error).__name__)
+    for pending in batch:
+        _refuse(pending, Refusal("unavailable", retry_after_seconds=RETRY_AFTER_SECONDS))
 
 
 def _refuse(pending: PendingSend, refusal: Refusal) -> None:

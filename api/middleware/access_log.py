@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+from falcon import constants
+
 from api.context import Request, Response
 
 logger = logging.getLogger("gatehouse.api.access")
@@ -17,7 +19,7 @@ class AccessLog:
         elapsed_ms = (time.monotonic() - req.context.started) * 1000
         session = req.context.session
         fields = {
-            "method": req.method,
+            "method": shown_method(req.method),
             # The template, not the path: a path may hold whatever somebody typed.
             "route": req.uri_template or "(none)",
             "status": int(resp.status_code),
@@ -32,3 +34,8 @@ class AccessLog:
             fields["status"],
             extra={"fields": fields},
         )
+
+
+def shown_method(method: str) -> str:
+    """A method is a word of the client's choice; only those that HTTP defines are repeated."""
+    return method if method in constants.HTTP_METHODS else "(other)"

@@ -30,7 +30,8 @@ class Authentication:
     ) -> None:
         if resource is None or req.method == "OPTIONS":
             return
-        if req.method in getattr(resource, "public_methods", ()):
+        method = "GET" if req.method == "HEAD" else req.method  # see api/http_methods.py
+        if method in getattr(resource, "public_methods", ()):
             return
         claims = self._access_tokens.read(_bearer(req))
         with self._pool.connection() as connection:

@@ -15,5 +15,11 @@ class ClientAddress:
         req.context.address = client_address(
             req.env.get("REMOTE_ADDR", ""), req.get_header("X-Forwarded-For"), self._trusted_hops
         )
-        forwarded_proto = req.get_header("X-Forwarded-Proto") or ""
-        req.context.secure = self._trusted_hops > 0 and forwarded_proto.lower() == "https"
+        req.context.secure = came_by_https(req.get_header("X-Forwarded-Proto"), self._trusted_hops)
+
+
+def came_by_https(forwarded_proto: str | None, trusted_hops: int) -> bool:
+    """Proxies set this header or append to it; where one of them says http, it was not HTTPS."""
+    if trusted_hops == 0 or forwarded_proto is None:
+        return False
+    return all(entry.strip().lower() == "https" for entry in forwarded_proto.split(","))

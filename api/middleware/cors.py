@@ -32,17 +32,27 @@ class Cors:
     def process_response(
         self, req: Request, resp: Response, resource: object, req_succeeded: bool
     ) -> None:
-        if not self._allowed:
-            return
-        # A cache must not serve one origin's answer to another (Fetch standard, "CORS and caches").
-        resp.append_header("Vary", "Origin")
-        origin = req.get_header("Origin")
-        if origin is not None and self._is_allowed(req):
-            resp.set_header("Access-Control-Allow-Origin", origin)
-            resp.set_header("Access-Control-Expose-Headers", EXPOSED_HEADERS)
+        for name, value in origin_headers(req.get_header("Origin"), self._allowed):
+            resp.append_header(name, value)
 
     def _is_allowed(self, req: Request) -> bool:
         return req.get_header("Origin") in self._allowed
+
+
+def origin_headers(origin: str | None, allowed: frozenset[str]) -> list[tuple[str, str]]:
+    """What an answer says about origins; the server below says the same on its own answers.
+
+    No Access-Control-Allow-Credentials: tokens travel in a header that a page sets itself, and
+    nothing that a browser adds of its own accord counts here.
+    """
+    if not allowed:
+        return []
+    # A cache must not serve one origin's answer to another (Fetch standard, "CORS and caches").
+    headers = [("Vary", "Origin")]
+    if origin is not None and origin in allowed:
+        headers.append(("Access-Control-Allow-Origin", origin))
+        headers.append(("Access-Control-Expose-Headers", EXPOSED_HEADERS))
+    return headers
 
 
 def _asks_for_method(req: Request) -> bool:

@@ -16,7 +16,7 @@ from scripts.embedded_postgres import Role
 from tests.support.cluster import TEMPLATE, Cluster
 
 Who = Literal["owner", "api", "gateway"]
-_ROLES: dict[Who, Role] = {
+ROLES: dict[Who, Role] = {
     "owner": "gatehouse",
     "api": "gatehouse_api",
     "gateway": "gatehouse_gateway",
@@ -33,10 +33,10 @@ class Database:
 
     def environment(self, who: Who = "owner") -> dict[str, str]:
         """DB_* (and APP_ENV=test) for a process that connects as `who`."""
-        return self.cluster.environment(_ROLES[who], self.name)
+        return self.cluster.environment(ROLES[who], self.name)
 
     def conninfo(self, who: Who = "owner") -> str:
-        return self.cluster.conninfo(_ROLES[who], self.name)
+        return self.cluster.conninfo(ROLES[who], self.name)
 
     def connect(self, who: Who = "owner") -> psycopg.Connection[tuple[Any, ...]]:
         """A connection in autocommit; close it, or use it as a context manager."""
@@ -48,8 +48,8 @@ class Database:
             "PGHOST": self.cluster.host,
             "PGPORT": str(self.cluster.port),
             "PGDATABASE": self.name,
-            "PGUSER": _ROLES[who],
-            "PGPASSWORD": self.cluster.passwords[_ROLES[who]],
+            "PGUSER": ROLES[who],
+            "PGPASSWORD": self.cluster.passwords[ROLES[who]],
             "PGSSLMODE": "disable",
         }
 

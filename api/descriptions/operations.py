@@ -1,0 +1,269 @@
+"""Every operation of the HTTP service: one row a method of a route in api/app.py.
+
+A row says what only this operation has. What many share (a bearer, a body, the database, the
+server's own refusals) is a property of the row, from which `Operation.codes` derives the codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from api.descriptions.schemas import BOOLEAN, Schema, closed, list_of, ref
+from api.resources.channels import DEFAULT_PAGE
+from rules.fields import MAX_ID
+from rules.settings import Settings
+
+# Whatever is called: what is no HTTP or too much of it, a body that is no JSON, and our mistakes.
+ANYWHERE = frozenset(
+    {
+        "invalid_request",
+        "payload_too_large",
+        "unsupported_media_type",
+        "headers_too_large",
+        "internal_error",
+    }
+)
+WITH_BEARER = frozenset({"unauthorized", "token_expired", "session_revoked"})
+WITH_BODY = frozenset({"malformed_json", "validation_failed"})
+# What no path or no method of a path leads to an operation answers.
+OUTSIDE = frozenset({"not_found", "method_not_allowed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`answers`: status -> schema name, or None for an answer without a body.
+
+    `body` is a schema name; an operation without one takes no body, or, where `empty_body` says so,
+    the {} that many clients send with every POST.
+    """
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    answers: Mapping[int, str | None]
+    tag: str
+    body: str | None = None
+    empty_body: bool = False
+    public: bool = False
+    database: bool = True
+    versions: bool = False
+    query: tuple[str, ...] = ()
+    errors: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def codes(self) -> frozenset[str]:
+        """Every error code that it answers."""
+        codes = ANYWHERE | self.errors
+        if not self.public:
+            codes |= WITH_BEARER
+        if self.body or self.empty_body:
+            codes |= WITH_BODY
+        if self.query:
+            codes |= {"validation_failed"}
+        if self.database:
+            codes |= {"unavailable"}
+        return codes
+
+
+OPERATIONS = (
+    Operation(
+        "GET", "/health/live", "isAlive", "The process answers.",
+        {200: "Health"}, "health", public=True, database=False,
+    ),
+    Operation(
+        "GET", "/health/ready", "isReady", "The process and its database answer.",
+        {200: "Health"}, "health", public=True,
+    ),
+    Operation(
+        "GET", "/openapi.json", "describeHttp", "This document.",
+        {200: "Document"}, "descriptions", public=True, database=False,
+    ),
+    Operation(
+        "GET", "/asyncapi.json", "describeSocket", "The socket's description, AsyncAPI 3.0.",
+        {200: "Document"}, "descriptions", public=True, database=False,
+    ),
+    Operation(
+        "POST", "/auth/register", "register", "A new account, and its first session.",
+        {201: "SessionAnswer"}, "auth", public=True, body="Registration", versions=True,
+        errors=frozenset({"email_taken", "rate_limited"}),
+    ),
+    Operation(
+        "POST", "/auth/login", "login",
+        "A session for an e-mail and a password. Unknown, wrong and disabled are answered alike.",
+        {200: "SessionAnswer"}, "auth", public=True, body="Login", versions=True,
+        errors=frozenset({"invalid_credentials", "rate_limited"}),
+    ),
+    Operation(
+        "POST", "/auth/refresh", "refresh",
+        "Spends a refresh token for its successor. Within the grace a repeat gives the same one;"
+        " any other use of a spent token ends the session.",
+        {200: "SessionAnswer"}, "auth", public=True, body="Refresh", versions=True,
+        errors=frozenset(
+            {"refresh_token_invalid", "refresh_token_reused", "session_revoked", "rate_limited"}
+        ),
+    ),
+    Operation(
+        "POST", "/auth/logout", "logout", "Ends the bearer's session and its sockets.",
+        {204: None}, "auth", empty_body=True,
+    ),
+    Operation(
+        "POST", "/auth/password", "changePassword",
+        "A new password; the user's other sessions end.",
+        {204: None}, "auth", body="PasswordChange",
+        errors=frozenset({"invalid_credentials", "conflict", "rate_limited"}),
+    ),
+    Operation(
+        "GET", "/auth/me", "getMe", "The user, this session, and whether to update.",
+        {200: "Me"}, "auth", versions=True,
+    ),
+    Operation(
+        "PATCH", "/auth/me", "updateMe", "Changes the display name.",
+        {200: "Me"}, "auth", body="MeChange", versions=True,
+    ),
+    Operation(
+        "GET", "/auth/sessions", "listSessions", "The user's live sessions, newest first.",
+        {200: "Sessions"}, "auth",
+    ),
+    Operation(
+        "DELETE", "/auth/sessions", "endOtherSessions", "Ends all of the user's sessions but this.",
+        {204: None}, "auth",
+    ),
+    Operation(
+        "DELETE", "/auth/sessions/{session_id}", "endSession", "Ends one of the user's sessions.",
+        {204: None}, "auth", errors=frozenset({"not_found"}),
+    ),
+    Operation(
+        "POST", "/auth/ws-ticket", "issueTicket",
+        "A ticket for one socket, once. Offer both subprotocols of the answer.",
+        {201: "Ticket"}, "auth", empty_body=True, versions=True,
+        errors=frozenset({"rate_limited"}),
+    ),
+    Operation(
+        "GET", "/chat/channels", "listChannels", "The channels that the user may read.",
+        {200: "Channels"}, "chat",
+    ),
+    Operation(
+        "GET", "/chat/channels/{channel_id}/messages", "listMessages",
+        "A page of the log, ascending: after a seq, before a seq (not both), or the newest.",
+        {200: "History"}, "chat", query=("after_seq", "before_seq", "limit"),
+        errors=frozenset({"not_found"}),
+    ),
+    Operation(
+        "POST", "/chat/channels/{channel_id}/messages", "sendMessage",
+        "Stores a message; answered after the commit. A repeat (200) gives the first one's seq.",
+        {200: "Stored", 201: "Stored"}, "chat", body="NewMessage",
+        errors=frozenset({"not_found", "conflict", "muted", "rate_limited"}),
+    ),
+)  # fmt: skip
+
+
+def query_parameters(settings: Settings) -> dict[str, Schema]:
+    largest = settings.chat.history_page_max
+    page: Schema = {"type": "integer", "minimum": 1, "maximum": largest}
+    return {
+        "after_seq": {"type": "integer", "minimum": 0, "maximum": MAX_ID},
+        "before_seq": {"type": "integer", "minimum": 0, "maximum": MAX_ID},
+        "limit": page | {"default": min(DEFAULT_PAGE, largest)},
+    }
+
+
+def bodies_and_answers(settings: Settings) -> dict[str, Schema]:
+    """The schemas that only HTTP has, by the names in the rows above."""
+    positive: Schema = {"type": "integer", "minimum": 1}
+    shown: Schema = {"type": ["string", "null"]}
+    session: dict[str, Any] = {
+        "id": ref("Id"),
+        "created_at": ref("Time"),
+        "last_seen_at": ref("Time"),
+        "expires_at": ref("Time"),
+        "ip": shown,
+        "user_agent": {"type": ["string", "null"], "maxLength": 256},
+        "client_version": {"type": ["string", "null"], "maxLength": 64},
+        "client_content_version": {"type": ["string", "null"], "maxLength": 64},
+    }
+    return {
+        "Health": closed({"status": {"const": "ok"}}),
+        "Document": {"type": "object"},
+        "NoFields": closed({}),
+        "Registration": closed(
+            {
+                "email": ref("Email"),
+                "password": ref("NewPassword"),
+                "display_name": ref("DisplayName"),
+            }
+        ),
+        "Login": closed({"email": ref("Email"), "password": ref("SubmittedPassword")}),
+        "Refresh": closed({"refresh_token": ref("OpaqueToken")}),
+        "PasswordChange": closed(
+            {"current_password": ref("SubmittedPassword"), "new_password": ref("NewPassword")}
+        ),
+        "MeChange": closed({"display_name": ref("DisplayName")}),
+        "NewMessage": closed({"client_msg_id": ref("ClientMsgId"), "content": ref("Content")}),
+        "SessionAnswer": closed(
+            {
+                "access_token": {
+                    "type": "string",
+                    "pattern": r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){2}$",
+                },
+                "token_type": {"const": "Bearer"},
+                "expires_in": positive | {"maximum": settings.auth.access_ttl_seconds},
+                "refresh_token": ref("OpaqueToken"),
+                "session_id": ref("Id"),
+                "session_expires_at": ref("Time"),
+                "user": ref("User"),
+                "version_status": ref("VersionStatus"),
+            }
+        ),
+        "Session": closed(session),
+        "ListedSession": closed(session | {"current": BOOLEAN}),
+        "Sessions": closed({"sessions": list_of("ListedSession")}),
+        "Me": closed(
+            {
+                "user": ref("User"),
+                "session": ref("Session"),
+                "version_status": ref("VersionStatus"),
+            }
+        ),
+        "Ticket": closed(
+            {
+                "ticket": ref("OpaqueToken"),
+                "expires_at": ref("Time"),
+                "websocket_url": {"type": "string", "pattern": "^wss?://"},
+                "subprotocols": {
+                    "type": "array",
+                    "items": {"type": "string"},
+                    "minItems": 2,
+                    "maxItems": 2,
+                },
+            }
+        ),
+        "Channel": closed(
+            {
+                "id": ref("Id"),
+                "kind": {"enum": ["global", "group", "direct"]},
+                "name": shown,
+                "created_at": ref("Time"),
+                "last_seq": ref("Seq"),
+            }
+        ),
+        "Channels": closed({"channels": list_of("Channel")}),
+        "History": closed(
+            {
+                "entries": list_of("Entry") | {"maxItems": settings.chat.history_page_max},
+                "first_seq": ref("Seq"),
+                "last_seq": ref("Seq"),
+            }
+        ),
+        "Stored": closed(
+            {
+                "channel_id": ref("Id"),
+                "client_msg_id": ref("ClientMsgId"),
+                "seq": ref("EntrySeq"),
+                "created_at": ref("Time"),
+                "duplicate": BOOLEAN,
+            }
+        ),
+    }

@@ -1,0 +1,232 @@
+"""The HTTP side of the gateway: what is refused before the upgrade, and the probes."""
+
+from __future__ import annotations
+
+import base64
+import re
+import socket
+
+import pytest
+
+from tests.gateway.conftest import House, StartGateway
+from tests.support.databases import Database
+from tests.support.http_calls import Answer, Http
+from tests.support.services import People
+from tests.support.sockets import Sockets
+
+KEY = base64.b64encode(b"0123456789abcdef").decode()
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": KEY,
+}
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+@pytest.fixture
+def http(house: House) -> Http:
+    return Http(house.ports[0])
+
+
+def assert_refused(answer: Answer, status: int, code: str) -> None:
+    assert (answer.status, answer.error["code"]) == (status, code)
+    assert_decent(answer)
+
+
+def assert_decent(answer: Answer) -> None:
+    for name, value in SECURITY_HEADERS.items():
+        assert answer.headers[name] == value
+    assert answer.headers["Permissions-Policy"]
+    assert re.fullmatch(r"[A-Za-z0-9._-]{8,64}", answer.headers["X-Request-ID"])
+    assert "Server" not in answer.headers
+    assert "Strict-Transport-Security" not in answer.headers
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/ws/", "/WS", "/wss", "//ws", "/ws%2f", "/health", "/health/live/", "/x?/ws"]
+)
+def test_another_path_is_not_found(http: Http, path: str) -> None:
+    assert_refused(http.get(path, headers=UPGRADE), 404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/ws", "/health/live", "/health/ready"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
+def test_another_method_is_not_allowed(http: Http, method: str, path: str) -> None:
+    answer = http.call(method, path, headers=UPGRADE)
+    assert_refused(answer, 405, "method_not_allowed")
+    assert answer.headers["Allow"] == "GET"
+
+
+def test_plain_http_finds_no_page(http: Http) -> None:
+    assert_refused(http.get("/ws"), 400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Sec-WebSocket-Key", "short"),
+        ("Sec-WebSocket-Key", KEY + "AAAA"),
+        ("Sec-WebSocket-Version", "8"),
+    ],
+)
+def test_a_handshake_with_something_wrong_is_refused(http: Http, name: str, value: str) -> None:
+    headers = {**UPGRADE, name: value, "X-Request-ID": "handshake-000002"}
+    answer = http.get("/ws", headers=headers)
+    assert_refused(answer, 400, "invalid_request")
+    assert answer.headers["X-Request-ID"] == "handshake-000002"
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\r\n\r\n",
+        b"nonsense\r\n\r\n",
+        b"GET /ws HTTP/1.0\r\n\r\n",
+        b"GET /ws HTTP/2.0\r\nHost: x\r\n\r\n",
+        b"GET /ws HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET /ws HTTP/1.1\r\nHost: x\r\nA: \x00\r\n\r\n",
+        b"GET /ws HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc",
+        b"GET /ws HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /ws HTTP/1.1\r\n" + b"A: b\r\n" * 1000 + b"\r\n",
+        b"GET /ws HTTP/1.1\r\nA: " + b"b" * 100_000 + b"\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    ],
+    ids=[
+        *("nothing", "nonsense", "http 1.0", "http 2.0", "no colon", "nul", "a body", "chunks"),
+        *("a long path", "many headers", "a long header", "tls"),
+    ],
+)
+def test_bytes_that_are_no_request_end_that_connection_alone(
+    house: House, http: Http, request_bytes: bytes, sockets: Sockets
+) -> None:
+    with socket.create_connection(("127.0.0.1", http.port), timeout=15) as connection:
+        try:
+            connection.sendall(request_bytes)
+            answered = b""
+            while piece := connection.recv(65536):
+                answered += piece
+        except ConnectionError:
+            answered = b""  # it may hang up while we are still sending
+    assert not answered.startswith(b"HTTP/1.1 101")
+    assert b"Traceback" not in answered
+    if answered:
+        assert re.match(rb"HTTP/1\.1 4\d\d |HTTP/1\.1 505 ", answered)
+    sockets.admitted(http.port, house.people.ticket(house.people.person()))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n",
+        b"GET /ws HTTP/1.1\r\n" + b"A: b\r\n" * 200,
+        b"GET /ws HTTP/1.1\r\nA: " + b"b" * 9000 + b"\r\n",
+    ],
+    ids=["a long path", "many headers", "a long header"],
+)
+def test_a_head_that_is_too_large_is_refused_like_everything_else(http: Http, head: bytes) -> None:
+    assert_refused(http.raw(head + b"\r\n"), 431, "headers_too_large")
+
+
+def test_the_clients_request_id_is_kept_when_it_is_well_formed(http: Http) -> None:
+    for path in ("/nowhere", "/health/live"):
+        kept = http.get(path, headers={"X-Request-ID": "Abc.123_x-y"})
+        assert kept.headers["X-Request-ID"] == "Abc.123_x-y"
+
+
+@pytest.mark.parametrize("sent", ["short", "x" * 65, "with space", 'quote"s', "", "a,b,c,d,e"])
+def test_any_other_request_id_is_replaced(http: Http, sent: str) -> None:
+    answer = http.get("/nowhere", headers={"X-Request-ID": sent})
+    assert answer.headers["X-Request-ID"] != sent
+    assert_refused(answer, 404, "not_found")
+
+
+class TestHealth:
+    @pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/health/ready?x=1"])
+    def test_it_is_well(self, http: Http, path: str) -> None:
+        answer = http.get(path)
+        assert (answer.status, answer.json) == (200, {"status": "ok"})
+        assert_decent(answer)
+
+
+class TestOrigins:
+    @pytest.fixture
+    def port(self, database: Database, start_gateway: StartGateway) -> int:
+        _, port = start_gateway(
+            database, WS_ALLOWED_ORIGINS="https://app.example.org,http://localhost:3000"
+        )
+        return port
+
+    def test_an_allowed_origin_and_a_client_without_one_get_in(
+        self, people: People, port: int, sockets: Sockets
+    ) -> None:
+        ada = people.person()
+        for headers in ({"Origin": "https://app.example.org"}, {"Origin": "http://localhost:3000"}):
+            sockets.admitted(port, people.ticket(ada), headers=headers)
+        sockets.admitted(port, people.ticket(ada))
+
+    @pytest.mark.parametrize(
+        "origin",
+        [
+            "https://evil.example",
+            "http://app.example.org",
+            "https://app.example.org:8443",
+            "https://app.example.org.evil.example",
+            "https://app.example.org/",
+            "https://APP.example.org",
+            "null",
+            "",
+        ],
+    )
+    def test_any_other_origin_is_refused_and_spends_no_ticket(
+        self, people: People, port: int, origin: str, sockets: Sockets
+    ) -> None:
+        ticket = people.ticket(people.person())
+        offered = {"Sec-WebSocket-Protocol": f"gatehouse.v1, ticket.{ticket}"}
+        answer = Http(port).get("/ws", headers={**UPGRADE, **offered, "Origin": origin})
+        assert_refused(answer, 403, "origin_not_allowed")
+        sockets.admitted(port, ticket)
+
+    def test_without_a_list_no_browser_gets_in(self, http: Http) -> None:
+        answer = http.get("/ws", headers={**UPGRADE, "Origin": "https://app.example.org"})
+        assert_refused(answer, 403, "origin_not_allowed")
+
+    def test_the_origins_of_the_api_count_where_the_gateway_has_none_of_its_own(
+        self, database: Database, people: People, start_gateway: StartGateway, sockets: Sockets
+    ) -> None:
+        _, port = start_gateway(database, CORS_ALLOWED_ORIGINS="https://app.example.org")
+        headers = {"Origin": "https://app.example.org"}
+        sockets.admitted(port, people.ticket(people.person()), headers=headers)
+
+
+def test_behind_a_proxy_that_speaks_https_hsts_is_sent(
+    database: Database, start_gateway: StartGateway
+) -> None:
+    _, port = start_gateway(database, TRUSTED_PROXY_HOPS="1")
+    answer = Http(port).get("/nowhere", headers={"X-Forwarded-Proto": "https"})
+    assert answer.headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
+
+
+def test_a_full_gateway_refuses_with_503_until_somebody_leaves(
+    database: Database, people: People, start_gateway: StartGateway, sockets: Sockets
+) -> None:
+    _, port = start_gateway(database, WS_MAX_CONNECTIONS="2")
+    ada = people.person()
+    first = sockets.admitted(port, people.ticket(ada))
+    sockets.admitted(port, people.ticket(ada))
+    ticket = people.ticket(ada)
+    offered = {"Sec-WebSocket-Protocol": f"gatehouse.v1, ticket.{ticket}"}
+    answer = Http(port).get("/ws", headers={**UPGRADE, **offered})
+    assert_refused(answer, 503, "unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+    first.close()
+    sockets.admitted(port, ticket)

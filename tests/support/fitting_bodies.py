@@ -1,0 +1,23 @@
+"""For each operation a body that fits, to be sent as it is or spoilt."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+PASSWORD = "a horse of another colour"
+
+BODIES: Mapping[str, dict[str, Any]] = {
+    "POST /auth/register": {"email": "d@example.org", "password": PASSWORD, "display_name": "Dan"},
+    "POST /auth/login": {"email": "a@example.org", "password": PASSWORD},
+    "POST /auth/refresh": {"refresh_token": "A" * 43},
+    "POST /auth/password": {"current_password": PASSWORD, "new_password": PASSWORD + "!"},
+    "PATCH /auth/me": {"display_name": "Ann"},
+    "POST /chat/channels/{channel_id}/messages": {
+        "client_msg_id": str(uuid.UUID(int=1)),
+        "content": "hi",
+    },
+}
+# They take an empty one, or none.
+EMPTY = ("POST /auth/logout", "POST /auth/ws-ticket")

@@ -1,0 +1,178 @@
+"""JSON from outside: an object that means one thing, or a refusal that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rules.errors import Refusal
+from rules.json_input import MAX_DEPTH, MAX_INTEGER, read_object
+from tests.support.fuzz import FEW, bodies
+
+FITTING = {"type": "send", "channel_id": 1, "content": "hi", "more": {"list": [1, "two"]}}
+
+
+def refused(data: bytes | str) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        read_object(data)
+    return caught.value
+
+
+def nested(levels: int, opening: str = "[", closing: str = "]") -> str:
+    """An object that is `levels` deep in all."""
+    return '{"a":' + opening * (levels - 1) + closing * (levels - 1) + "}"
+
+
+class TestAccepted:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "{}",
+            ' \t\r\n{"a" : [1, -2.5e3, true, false, null, "\\u00e9\\ud83d\\ude00"]}\n',
+            '{"a":{"a":{"a":1}},"b":{"a":2}}',
+            '{"":1}',
+            f'{{"a":{MAX_INTEGER},"b":-{MAX_INTEGER}}}',
+            '{"a":-0,"b":0.0,"c":1e-400}',
+            '{"brackets":"' + "[{" * 500 + '","quote":"\\"[[["}',
+            nested(MAX_DEPTH),
+        ],
+    )
+    def test_it_is_read_as_any_json_reader_would(self, text: str) -> None:
+        assert read_object(text) == json.loads(text)
+        assert read_object(text.encode()) == json.loads(text)
+
+    def test_text_outside_ascii_is_kept_as_it_is(self) -> None:
+        assert read_object('{"a":"é😀\u2028"}'.encode()) == {"a": "é😀\u2028"}
+
+
+class TestMalformed:
+    @pytest.mark.parametrize(
+        "data",
+        [
+            "",
+            " ",
+            "{",
+            '{"a":1',
+            '{"a":1,}',
+            "{'a':1}",
+            '{"a":1}{"b":2}',
+            '{"a":1} x',
+            '{"a":01}',
+            '{"a":.5}',
+            '{"a":"\n"}',
+            '{"a":"\\x41"}',
+            "// {}",
+            "null",
+            "7",
+            '"{}"',
+            "[]",
+            '[{"a":1}]',
+            "\ufeff{}",
+            b"\xff\xfe{\x00}\x00",
+            b'{"a":"\xff"}',
+            b'{"a":"\xed\xa0\x80"}',
+            b'{"a":"\xc0\x80"}',
+        ],
+    )
+    def test_what_is_no_object_in_utf8_is_malformed(self, data: bytes | str) -> None:
+        assert refused(data).code == "malformed_json"
+
+    @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+    def test_a_constant_of_javascript_is_no_json(self, constant: str) -> None:
+        assert refused(f'{{"a":{constant}}}').message == f"{constant} is not JSON."
+
+    @pytest.mark.parametrize(
+        "text",
+        ['{"a":1,"a":1}', '{"a":1,"b":{"c":1,"c":2}}', '{"a":1,"\\u0061":2}', '{"l":[{"":1,"":2}]}'],
+    )
+    def test_a_key_that_stands_twice_is_refused_at_any_depth_and_spelling(self, text: str) -> None:
+        refusal = refused(text)
+        assert (refusal.code, refusal.message) == (
+            "malformed_json",
+            "A key occurs twice in one object.",
+        )
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            nested(MAX_DEPTH + 1),
+            nested(100_000),
+            nested(100_000, '{"a":', "}"),
+            "[" * 1_000_000,
+            "[" * 40 + "]" * 40 + "[",
+            '{"a":"\\"' + '",' + '"b":' + "[" * 50 + "]" * 50 + "}",
+        ],
+    )
+    def test_deep_nesting_is_refused_before_it_costs_anything(self, text: str) -> None:
+        assert refused(text).message == f"Nested deeper than {MAX_DEPTH} levels."
+
+    def test_closing_brackets_without_opening_ones_buy_no_depth(self) -> None:
+        assert refused("]" * 100 + "[" * 50).code == "malformed_json"
+
+
+class TestValuesThatAreRefused:
+    @pytest.mark.parametrize(
+        "number",
+        [
+            str(MAX_INTEGER + 1),
+            str(-MAX_INTEGER - 1),
+            "9" * 5000,
+            "-" + "9" * 5000,
+            "1e999",
+            "-1e999",
+            "1" + "0" * 400 + ".0",
+        ],
+    )
+    def test_a_number_that_clients_read_differently_names_its_field(self, number: str) -> None:
+        refusal = refused(f'{{"outer":{{"n":{number}}}}}')
+        assert refusal.code == "validation_failed"
+        assert refusal.message == "outer.n is out of range"
+        assert refusal.details == {"field": "outer.n"}
+
+    @pytest.mark.parametrize(
+        ("value", "problem"),
+        [
+            ('"a\\u0000b"', "must not contain NUL"),
+            ('"\\ud800"', "must not contain lone surrogates"),
+            ('"\\udc00\\ud800"', "must not contain lone surrogates"),
+            ('["fine", {"inner": "\\udfff"}]', "must not contain lone surrogates"),
+        ],
+    )
+    def test_text_that_cannot_be_kept_names_its_field(self, value: str, problem: str) -> None:
+        refusal = refused(f'{{"text":{value}}}')
+        assert refusal.code == "validation_failed"
+        assert refusal.details["field"] in ("text", "text.inner")
+        assert refusal.message.endswith(problem)
+
+    @pytest.mark.parametrize("key", ["\\ud800", "a\\u0000"])
+    def test_a_key_that_cannot_be_kept_is_refused_in_words_that_can_be_sent(self, key: str) -> None:
+        for text in (f'{{"{key}":1}}', f'{{"outer":{{"{key}":"\\u0000"}}}}'):
+            refusal = refused(text)
+            assert refusal.code == "validation_failed"
+            assert refusal.message.encode("utf-8")
+            assert json.dumps(refusal.details).encode("utf-8")
+
+
+@FEW
+@given(data=bodies(FITTING))
+def test_any_bytes_give_an_object_or_a_refusal_and_nothing_else(data: bytes) -> None:
+    try:
+        result = read_object(data)
+    except Refusal as refusal:
+        assert refusal.code in ("malformed_json", "validation_failed")
+        assert f"{refusal.message}{refusal.details}".encode()
+    else:
+        assert json.loads(data) == result
+        assert json.dumps(result, ensure_ascii=False, allow_nan=False).encode()
+
+
+@FEW
+@given(text=st.text(st.characters(codec=None) | st.sampled_from('[]{}",:\\u0d89 eE-+.nt')))
+def test_any_text_gives_an_object_or_a_refusal_and_nothing_else(text: str) -> None:
+    try:
+        assert isinstance(read_object(text), dict)
+    except Refusal as refusal:
+        assert refusal.message.encode("utf-8")
