@@ -1,7 +1,7 @@
 """`python -m api`: reads the configuration, checks the schema, serves until SIGTERM or Ctrl-C.
 
-Exit codes: 0 stopped in good order, 1 the port or the database is not to be had, 78 the
-configuration is wrong. `--check-config` reads the configuration and exits.
+Exit codes: 0 stopped in good order, 1 the port or the database is not to be had, 64 the command
+line is wrong, 78 the configuration is. `--check-config` reads the configuration and exits.
 """
 
 from __future__ import annotations
@@ -29,11 +29,15 @@ from rules.settings import EXIT_CODE, ConfigurationError, Settings, load
 logger = logging.getLogger("gatehouse.api")
 
 DEFAULT_PORT = 8000
+EX_USAGE = 64  # of sysexits.h
 # Beyond the workers': the readiness probe must not wait behind them.
 SPARE_CONNECTIONS = 2
 
 
 def main(arguments: list[str]) -> int:
+    if arguments not in ([], ["--check-config"]):
+        print(f"api: {' '.join(arguments)}: the one option is --check-config", file=sys.stderr)
+        return EX_USAGE
     try:
         settings = load(os.environ, "api")
         if arguments == ["--check-config"]:

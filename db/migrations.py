@@ -81,6 +81,9 @@ def migrate(connection: Connection, migrations: Sequence[Migration]) -> list[str
     connection.execute(_CREATE_TABLE)
     applied = _applied(connection)
     _check_history(applied, migrations)
+    _check_newer(applied, migrations)
+    if len(applied) > len(migrations):
+        return []  # a newer program's rights: ours would take some of them away
     done = []
     for migration in migrations[len(applied) :]:
         with connection.transaction():
@@ -115,12 +118,7 @@ def check_schema(connection: Connection, migrations: Sequence[Migration]) -> Non
             f"the database's schema is older than this program: {missing} has not run."
             " Run scripts/migrate (or python -m db.migrate) as the owner"
         )
-    for newer in applied[len(migrations) :]:
-        if newer.incompatible:
-            raise SchemaError(
-                f"the database's schema is newer than this program, and {newer.name} is marked"
-                " incompatible. Deploy the newer version of Gatehouse"
-            )
+    _check_newer(applied, migrations)
 
 
 def _check_history(applied: Sequence[AppliedMigration], migrations: Sequence[Migration]) -> None:
@@ -129,6 +127,15 @@ def _check_history(applied: Sequence[AppliedMigration], migrations: Sequence[Mig
             raise SchemaError(
                 f"{migration.name} differs from the {was.name} that was applied to this database."
                 " A migration is never edited after it ran: undo the change and add a new file"
+            )
+
+
+def _check_newer(applied: Sequence[AppliedMigration], migrations: Sequence[Migration]) -> None:
+    for newer in applied[len(migrations) :]:
+        if newer.incompatible:
+            raise SchemaError(
+                f"the database's schema is newer than this program, and {newer.name} is marked"
+                " incompatible. Deploy the newer version of Gatehouse"
             )
 
 

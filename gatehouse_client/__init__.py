@@ -9,11 +9,14 @@
                 print(event)
 
 Needs the websockets package and nothing else of Gatehouse. Each file is one idea, so that whoever
-writes a client in another language can read them one by one.
+writes a client in another language can read them one by one: `backoff`, `close_codes`, `progress`
+(where to resume), `outbox` (what to send again), `pace`, `inbox`; then `rest` and `socket_link`,
+which touch the network; then `subscriptions`, `live` and `client`, which put them together.
 """
 
-from gatehouse_client.client import Client
+from gatehouse_client.client import Client, Ticket
 from gatehouse_client.errors import ApiError, LiveEnded, SendRefused
-from gatehouse_client.live import Live, Subscription
+from gatehouse_client.live import Live
+from gatehouse_client.subscriptions import Subscription
 
-__all__ = ["ApiError", "Client", "Live", "LiveEnded", "SendRefused", "Subscription"]
+__all__ = ["ApiError", "Client", "Live", "LiveEnded", "SendRefused", "Subscription", "Ticket"]

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlencode
 
-from gatehouse_client.errors import ApiError
+from gatehouse_client import backoff
+from gatehouse_client.errors import UNEXPECTED_ANSWER, ApiError
 from gatehouse_client.live import Live
 from gatehouse_client.rest import Rest
+
+# How often a refresh is tried whose answer got lost: the same token may be shown again only for a
+# minute or so, later it would look stolen.
+REFRESH_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +25,18 @@ class Ticket:
     """One socket's worth of admission; `subprotocols` carry the ticket."""
 
     websocket_url: str
-    subprotocols: list[str]
+    subprotocols: list[str] = field(repr=False)
 
 
 class Client:
     """`user` is the user object of the last session answer, None before a login.
 
     A refresh token is for one use, so refreshes are done one at a time and the new token is kept
-    before anything else is tried.
+    before anything else is tried. An app that wants to stay logged in after a restart stores the
+    refresh token in `on_session`, which gets every session answer before it is used and None when
+    the session has ended, and begins with `refresh(stored_token)` instead of `login`.
+
+    `websocket_url` is used instead of the one that the API names.
     """
 
     def __init__(
@@ -36,6 +46,7 @@ class Client:
         client_version: str | None = None,
         content_version: str | None = None,
         websocket_url: str | None = None,
+        on_session: Callable[[dict[str, Any] | None], None] | None = None,
     ) -> None:
         headers = {"User-Agent": "gatehouse-client"}
         if client_version is not None:
@@ -44,6 +55,7 @@ class Client:
             headers["X-Client-Content-Version"] = content_version
         self._rest = Rest(api_url, headers)
         self._websocket_url = websocket_url
+        self._on_session = on_session
         self._access_token: str | None = None
         self._refresh_token: str | None = None
         self._refreshing = asyncio.Lock()
@@ -62,29 +74,34 @@ class Client:
 
     async def register(self, email: str, password: str, display_name: str) -> dict[str, Any]:
         body = {"email": email, "password": password, "display_name": display_name}
-        return self._keep(await self._rest.call("POST", "/auth/register", body, None))
+        return self._keep(await self._rest.call("POST", "/auth/register", body))
 
     async def login(self, email: str, password: str) -> dict[str, Any]:
         body = {"email": email, "password": password}
-        return self._keep(await self._rest.call("POST", "/auth/login", body, None))
+        return self._keep(await self._rest.call("POST", "/auth/login", body))
 
-    async def refresh(self) -> dict[str, Any]:
-        """A new access token and the next refresh token."""
+    async def refresh(self, refresh_token: str | None = None) -> dict[str, Any]:
+        """A new access token and the next refresh token; ours, or one from an earlier run."""
         async with self._refreshing:
+            if refresh_token is not None:
+                self._refresh_token = refresh_token
             return await self._refresh()
 
     async def logout(self) -> None:
         """Ends the session, and with it its sockets."""
         await self.call("POST", "/auth/logout")
+        self._session_is_over()
 
     async def call(
         self, method: str, path: str, body: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Any call as the person who is logged in; raises ApiError."""
+        """Any call as the person who is logged in; raises ApiError, OSError when nobody answers."""
         token = self._access_token
         try:
             return await self._rest.call(method, path, body, token)
         except ApiError as error:
+            if error.code == "session_revoked":
+                self._session_is_over()
             if error.code != "token_expired":
                 raise
         async with self._refreshing:
@@ -96,8 +113,7 @@ class Client:
         return await self.call("GET", "/auth/me")
 
     async def channels(self) -> list[dict[str, Any]]:
-        answer = await self.call("GET", "/chat/channels")
-        return list(answer["channels"])
+        return list(_member(await self.call("GET", "/chat/channels"), "channels"))
 
     async def history(
         self,
@@ -112,6 +128,20 @@ class Client:
         query = urlencode({name: value for name, value in bounds.items() if value is not None})
         return await self.call("GET", f"/chat/channels/{channel_id}/messages?{query}")
 
+    async def entries(
+        self, channel_id: int, after_seq: int, until_seq: int
+    ) -> AsyncIterator[dict[str, Any]]:
+        """All entries that are kept of those after `after_seq`, up to and with `until_seq`."""
+        while after_seq < until_seq:
+            # As much a page as the server likes to give.
+            page = _member(await self.history(channel_id, after_seq=after_seq), "entries")
+            for entry in page:
+                after_seq = int(entry["seq"])
+                if after_seq <= until_seq:
+                    yield entry
+            if not page:
+                return
+
     async def post(
         self, channel_id: int, content: str, client_msg_id: str | None = None
     ) -> dict[str, Any]:
@@ -121,19 +151,49 @@ class Client:
 
     async def ticket(self) -> Ticket:
         answer = await self.call("POST", "/auth/ws-ticket")
-        url = self._websocket_url or str(answer["websocket_url"])
-        return Ticket(url, [str(name) for name in answer["subprotocols"]])
+        url = self._websocket_url or str(_member(answer, "websocket_url"))
+        return Ticket(url, [str(name) for name in _member(answer, "subprotocols")])
 
-    def live(self) -> Live:
-        """The live connection, to be entered with `async with`."""
-        return Live(self)
+    def live(self, *, frames_per_second: float = 40.0, max_events: int = 1000) -> Live:
+        """The live connection, to be entered with `async with`.
+
+        It sends no faster than `frames_per_second`, and stops reading while `max_events` events
+        wait for somebody to iterate.
+        """
+        return Live(self, frames_per_second=frames_per_second, max_events=max_events)
 
     async def _refresh(self) -> dict[str, Any]:
-        body = {"refresh_token": self._refresh_token}
-        return self._keep(await self._rest.call("POST", "/auth/refresh", body, None))
+        body = {"refresh_token": self._refresh_token or ""}
+        for attempt in range(REFRESH_ATTEMPTS):
+            try:
+                return self._keep(await self._rest.call("POST", "/auth/refresh", body))
+            except OSError:
+                if attempt + 1 == REFRESH_ATTEMPTS:
+                    raise
+                await asyncio.sleep(backoff.delay(attempt))
+            except ApiError as error:
+                # Anything else (429, 426, 503) has spent nothing: the token is still good. So is
+                # that of a drained session, once the app has been updated.
+                if error.status == 401 and error.code != "drained":
+                    self._session_is_over()
+                raise
+        raise AssertionError("unreachable")
 
     def _keep(self, session: dict[str, Any]) -> dict[str, Any]:
-        self._access_token = session["access_token"]
-        self._refresh_token = session["refresh_token"]
-        self.user = session["user"]
+        access_token = str(_member(session, "access_token"))
+        self._refresh_token = str(_member(session, "refresh_token"))
+        if self._on_session is not None:
+            self._on_session(session)
+        self._access_token = access_token
+        self.user = _member(session, "user")
         return session
+
+    def _session_is_over(self) -> None:
+        if self._on_session is not None:
+            self._on_session(None)
+
+
+def _member(answer: dict[str, Any], name: str) -> Any:
+    if name not in answer:
+        raise ApiError(200, UNEXPECTED_ANSWER, f"The answer has no {name}.", {})
+    return answer[name]

@@ -2,13 +2,18 @@
 
 Exception
 ├── ApiError      an HTTP call was refused; `code` is what to decide by
-├── SendRefused   the server will not take this message
+├── SendRefused   the server will not take this message, or not let us read this channel
 └── LiveEnded     the live connection ended for good: a person must act
+
+Where nobody answers at all, a call raises OSError (TimeoutError is one); the live connection then
+comes back by itself.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+UNEXPECTED_ANSWER = "unexpected_answer"
 
 
 class ApiError(Exception):
@@ -25,11 +30,20 @@ class ApiError(Exception):
         value = self.details.get("retry_after_seconds")
         return float(value) if isinstance(value, (int, float)) else None
 
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the same call may succeed later without anybody doing anything.
+
+        An answer that is not Gatehouse's comes from something in between: a proxy whose server is
+        away, the login page of a hotel.
+        """
+        return self.status >= 500 or self.status == 429 or self.code == UNEXPECTED_ANSWER
+
 
 class SendRefused(Exception):
-    """`code` is muted, rate_limited, conflict, not_found, validation_failed ..."""
+    """`code` is muted, rate_limited, conflict, not_found, validation_failed, too_big ..."""
 
-    def __init__(self, code: str, message: str, retry_after_seconds: float | None) -> None:
+    def __init__(self, code: str, message: str, retry_after_seconds: float | None = None) -> None:
         self.code = code
         self.message = message
         self.retry_after_seconds = retry_after_seconds
@@ -37,7 +51,7 @@ class SendRefused(Exception):
 
 
 class LiveEnded(Exception):
-    """`code` is the close code where there was one, `reason` says what the person must do about."""
+    """`code` is the close code where there was one, `reason` says what happened."""
 
     def __init__(self, code: int | None, reason: str) -> None:
         self.code = code

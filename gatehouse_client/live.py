@@ -1,8 +1,17 @@
 """The live connection: it comes back by itself, resumes where it was, and loses no send.
 
-Events are the server's frames as dictionaries (`message`, `deleted`, `joined`, `left`,
-`drain_started` ...), and two of the library's own: {"type": "online"} after every (re)connect and
-{"type": "offline", "reason": ..., "seconds": ...} when it has to come back.
+Events are the server's frames as dictionaries (`message`, `deleted`, `joined`, `left`, `removed`,
+`drain_started` ...), and some of the library's own:
+
+    {"type": "online"}                                  after every (re)connect
+    {"type": "offline", "code", "reason", "seconds"}    it comes back after so many seconds
+    {"type": "missed", "channel_id", "first_seq", "last_seq"}
+                                                        these entries are not kept any more
+    {"type": "rewound", "channel_id", "last_seq"}       the server's log ends before what was read
+                                                        (a restored database): read it anew
+
+A channel's entries come with every seq once, ascending, over all reconnects; what is skipped is
+told by `missed` or `rewound` first.
 """
 
 from __future__ import annotations
@@ -12,63 +21,45 @@ import contextlib
 import json
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
-from websockets.typing import Subprotocol
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from gatehouse_client import backoff
-from gatehouse_client.close_codes import Advice, advice_on
-from gatehouse_client.errors import ApiError, LiveEnded, SendRefused
-from gatehouse_client.progress import ChannelProgress, GapError
+from gatehouse_client.close_codes import SENT_WRONG, Advice, advice_on
+from gatehouse_client.errors import ApiError, LiveEnded
+from gatehouse_client.inbox import Event, Inbox
+from gatehouse_client.outbox import Outbox, Pending
+from gatehouse_client.pace import Pace
+from gatehouse_client.progress import GapError
+from gatehouse_client.socket_link import Link, LinkClosed, LinkRefused
+from gatehouse_client.subscriptions import Subscription, Subscriptions
 
 if TYPE_CHECKING:
     from gatehouse_client.client import Client
 
-T = TypeVar("T")
-
 ENTRY_TYPES = frozenset({"message", "deleted", "joined", "left"})
-PAGE = 200
+_ANSWERS_FOR_NOBODY = frozenset({"unsubscribed", "pong"})
 
 
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """What the first `subscribed` answer said; its entries come as events."""
+class Live(AsyncIterator[Event]):
+    """One person's live connection; Client.live() makes it.
 
-    channel_id: int
-    first_seq: int
-    last_seq: int
+    Entering returns at once. `subscribe` and `send` wait as long as the server is away; put
+    asyncio.timeout around them to give up sooner. Iterating ends when the connection is closed
+    here, and raises LiveEnded when it has ended for good.
+    """
 
-
-@dataclass(slots=True)
-class _Channel:
-    progress: ChannelProgress
-    joined: asyncio.Future[Subscription]
-
-
-@dataclass(slots=True)
-class _Pending:
-    """A send that is not acknowledged yet; it goes out again after every reconnect."""
-
-    frame: str
-    outcome: asyncio.Future[dict[str, Any]] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-
-
-class Live:
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, frames_per_second: float, max_events: int) -> None:
         self._client = client
-        self._socket: ClientConnection | None = None
-        self._channels: dict[int, _Channel] = {}
-        self._pending: dict[str, _Pending] = {}
-        self._events: asyncio.Queue[dict[str, Any] | LiveEnded] = asyncio.Queue()
+        self._frames_per_second = frames_per_second
+        self._outbox = Outbox()
+        self._inbox = Inbox(max_events, self._somebody_waits)
+        self._subscriptions = Subscriptions(self._inbox, client.entries)
+        # What goes out on this connection; None while there is none.
+        self._outgoing: asyncio.Queue[str | Pending] | None = None
+        self._online_at: float | None = None
         self._ended: LiveEnded | None = None
         self._task: asyncio.Task[None] | None = None
-        self._resending: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Live:
         self._task = asyncio.create_task(self._run())
@@ -80,34 +71,35 @@ class Live:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        tasks = [task for task in (self._task, *self._resending) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._end(LiveEnded(None, "the connection was closed here"))
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._end(LiveEnded(None, "the connection was closed here"), StopAsyncIteration())
 
-    async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
-        """Events as they come; raises LiveEnded when a person must act."""
-        while True:
-            event = await self._events.get()
-            if isinstance(event, LiveEnded):
-                self._events.put_nowait(event)  # for whoever asks again
-                raise event
-            yield event
+    def __aiter__(self) -> Live:
+        return self
+
+    async def __anext__(self) -> Event:
+        return await self._inbox.get()
 
     async def subscribe(self, channel_id: int, after_seq: int | None = None) -> Subscription:
         """Entries after `after_seq`, then every new one; without it, only what comes from now on.
 
         Raises SendRefused for a channel that is not ours to read.
         """
-        joined: asyncio.Future[Subscription] = asyncio.get_running_loop().create_future()
-        self._channels[channel_id] = _Channel(ChannelProgress(after_seq), joined)
-        await self._transmit(self._subscribe_frame(channel_id))
-        return await self._unless_ended(joined)
+        self._raise_if_ended()
+        channel = self._subscriptions.add(channel_id, after_seq)
+        self._inbox.nudge()
+        self._transmit(channel.frame)
+        try:
+            return await channel.joined
+        finally:
+            if channel.joined.cancelled() and self._subscriptions.is_wanted(channel):
+                await self.unsubscribe(channel_id)
 
     async def unsubscribe(self, channel_id: int) -> None:
-        if self._channels.pop(channel_id, None) is not None:
-            await self._transmit(json.dumps({"type": "unsubscribe", "channel_id": channel_id}))
+        if self._subscriptions.drop(channel_id) is not None:
+            self._transmit(json.dumps({"type": "unsubscribe", "channel_id": channel_id}))
 
     async def send(
         self, channel_id: int, content: str, client_msg_id: str | None = None
@@ -115,179 +107,147 @@ class Live:
         """Returns the ack {seq, created_at, duplicate ...} once the message is stored.
 
         It may take as long as the server is away: the same message, under the same id, is sent
-        again after every reconnect. Raises SendRefused when the server will not have it.
+        again after every reconnect. Raises SendRefused when the server will not have it. Who gives
+        up waiting cannot know whether it was stored; to find out, send it again under the same id.
         """
-        identifier = client_msg_id or str(uuid.uuid4())
-        frame = {
-            "type": "send",
-            "channel_id": channel_id,
-            "client_msg_id": identifier,
-            "content": content,
-        }
-        pending = self._pending.setdefault(identifier, _Pending(json.dumps(frame)))
-        await self._transmit(pending.frame)
-        return await self._unless_ended(pending.outcome)
+        self._raise_if_ended()
+        pending = self._outbox.add(channel_id, content, client_msg_id or str(uuid.uuid4()))
+        self._inbox.nudge()
+        if not pending.waiting:
+            self._transmit(pending)
+        pending.waiting += 1
+        try:
+            return await asyncio.shield(pending.outcome)
+        finally:
+            pending.waiting -= 1
+            if not pending.waiting:
+                self._outbox.forget(pending)
 
-    async def _unless_ended(self, outcome: asyncio.Future[T]) -> T:
-        if self._ended is not None:
-            raise self._ended
-        return await asyncio.shield(outcome)
-
-    async def _transmit(self, frame: str) -> None:
-        """Now, or after the next reconnect, which sends everything that is still wanted."""
-        if self._socket is not None:
-            with contextlib.suppress(ConnectionClosed):
-                await self._socket.send(frame)
+    # From here on: the one task that owns the connection.
 
     async def _run(self) -> None:
         attempt = 0
-        while True:
-            at_least = 0.0
-            reason = "connection lost"
-            try:
-                code, reason, was_online = await self._connect_once()
-                if advice_on(code) is Advice.ASK_A_PERSON:
-                    self._end(LiveEnded(code, reason))
-                    return
-                attempt = 0 if was_online else attempt
-            except ApiError as error:
-                if error.status < 500 and error.status != 429:
-                    self._end(LiveEnded(None, f"{error.code}: {error.message}"))
-                    return
-                reason, at_least = error.code, error.retry_after_seconds or 0.0
-            except (OSError, TimeoutError, InvalidHandshake, InvalidMessage) as error:
-                reason = type(error).__name__
-            seconds = at_least + backoff.delay(attempt)
-            attempt += 1
-            self._events.put_nowait({"type": "offline", "reason": reason, "seconds": seconds})
-            await asyncio.sleep(seconds)
+        try:
+            while True:
+                self._online_at = None
+                closed = await self._connect_once()
+                advice = advice_on(closed.code)
+                if advice is Advice.ASK_A_PERSON:
+                    raise LiveEnded(closed.code, closed.reason)
+                if advice is Advice.SEND_SOMETHING_ELSE:
+                    code = SENT_WRONG.get(closed.code or 0, closed.reason)
+                    self._outbox.fail_written(code, "The server closed the socket on it.")
+                attempt = backoff.attempt_after(attempt, self._online_seconds())
+                seconds = closed.retry_after_seconds + backoff.delay(attempt)
+                attempt += 1
+                offline = {"code": closed.code, "reason": closed.reason, "seconds": seconds}
+                self._inbox.put({"type": "offline", **offline})
+                await asyncio.sleep(seconds)
+        except LiveEnded as ended:
+            self._end(ended)
+        except Exception as error:
+            self._end(LiveEnded(None, f"the client library failed: {error!r}"), error)
 
-    async def _connect_once(self) -> tuple[int | None, str, bool]:
-        """One socket from its ticket to its end: close code, reason, and whether we got in."""
-        ticket = await self._client.ticket()
-        async with connect(
-            ticket.websocket_url,
-            subprotocols=[Subprotocol(name) for name in ticket.subprotocols],
-            compression=None,
-            open_timeout=15,
-            close_timeout=2,
-            max_size=None,  # the server bounds its frames itself
-        ) as socket:
-            online = False
+    async def _connect_once(self) -> LinkClosed:
+        """One socket from its ticket to its end; raises LiveEnded when it is the last one."""
+        try:
+            ticket = await self._client.ticket()
+            link = await Link.open(ticket.websocket_url, ticket.subprotocols)
             try:
-                async for message in socket:
-                    frame = json.loads(message)
-                    if frame["type"] == "connected":
-                        online = True
-                        await self._resume(socket)
-                    await self._receive(frame)
-            except GapError as error:
-                return None, str(error), online
-            except ConnectionClosed:
-                pass
+                await self._converse(link)
             finally:
-                self._socket = None
-            return socket.close_code, socket.close_reason or "connection lost", online
+                self._outgoing = None
+                await link.close()
+        except LinkClosed as closed:
+            return closed
+        except LinkRefused as refused:
+            raise LiveEnded(None, str(refused)) from refused
+        except ApiError as error:
+            if not error.is_temporary:
+                raise LiveEnded(None, error.code) from error
+            return LinkClosed(None, error.code, error.retry_after_seconds or 0.0)
+        except OSError as error:
+            return LinkClosed(None, f"the API cannot be reached ({type(error).__name__})")
+        except GapError as error:
+            return LinkClosed(None, str(error))
+        except (KeyError, TypeError, ValueError) as error:
+            return LinkClosed(None, f"the server sent a frame without sense: {error!r}")
 
-    async def _resume(self, socket: ClientConnection) -> None:
-        self._socket = socket
-        self._events.put_nowait({"type": "online"})
-        for channel_id in self._channels:
-            await socket.send(self._subscribe_frame(channel_id))
-        for pending in tuple(self._pending.values()):
-            await socket.send(pending.frame)
+    async def _converse(self, link: Link) -> NoReturn:
+        """Reads until the link raises; what goes out goes out in one order, at our pace."""
+        frame = await link.receive()
+        if frame["type"] != "connected":  # an error frame; the close code behind it says it all
+            await link.receive()
+        self._online_at = asyncio.get_running_loop().time()
+        self._outgoing = asyncio.Queue()
+        for subscribe in self._subscriptions.reconnected():
+            self._transmit(subscribe)
+        for pending in self._outbox.reconnected():
+            self._transmit(pending)
+        self._inbox.put({"type": "online"})
+        writing = asyncio.create_task(self._write(link, self._outgoing))
+        try:
+            while True:
+                await self._receive(await link.receive())
+                await self._inbox.wait_for_room()
+        finally:
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
 
-    def _subscribe_frame(self, channel_id: int) -> str:
-        frame: dict[str, Any] = {"type": "subscribe", "channel_id": channel_id}
-        frame["ref"] = f"subscribe {channel_id}"
-        last_seq = self._channels[channel_id].progress.last_seq
-        if last_seq is not None:
-            frame["after_seq"] = last_seq
-        return json.dumps(frame)
+    async def _write(self, link: Link, outgoing: asyncio.Queue[str | Pending]) -> None:
+        clock, pace = asyncio.get_running_loop().time, Pace(self._frames_per_second)
+        while True:
+            item = await outgoing.get()
+            if isinstance(item, Pending) and item.outcome.done():
+                continue
+            await asyncio.sleep(pace.take(clock()))
+            with contextlib.suppress(LinkClosed):  # the reader is told as well
+                if isinstance(item, Pending):
+                    item.is_written = True
+                    await link.send(item.frame)
+                else:
+                    await link.send(item)
+
+    def _transmit(self, item: str | Pending) -> None:
+        """Now, or after the next reconnect, which sends everything that is still wanted."""
+        if self._outgoing is not None:
+            self._outgoing.put_nowait(item)
 
     async def _receive(self, frame: dict[str, Any]) -> None:
         kind = frame["type"]
         if kind in ENTRY_TYPES:
-            self._hand_on(frame)
+            self._subscriptions.hand_on(frame)
         elif kind == "ack":
-            pending = self._pending.pop(frame["client_msg_id"], None)
-            if pending is not None and not pending.outcome.done():
-                pending.outcome.set_result(frame)
+            self._outbox.acknowledged(frame)
         elif kind == "subscribed":
-            await self._joined(frame)
+            await self._subscriptions.answered(frame)
         elif kind == "error" and "client_msg_id" in frame:
-            self._refused(frame)
+            again = self._outbox.refused(frame)
+            if again is not None:
+                pending, seconds = again
+                asyncio.get_running_loop().call_later(seconds, self._transmit, pending)
         elif kind == "error" and str(frame.get("ref", "")).startswith("subscribe "):
-            channel = self._channels.pop(int(frame["ref"].split()[1]), None)
-            if channel is not None and not channel.joined.done():
-                channel.joined.set_exception(SendRefused(frame["code"], frame["message"], None))
-        elif kind not in ("connected", "unsubscribed", "pong"):
-            self._events.put_nowait(frame)
+            self._subscriptions.refused(frame)
+        elif kind not in _ANSWERS_FOR_NOBODY:
+            if kind == "removed":
+                self._subscriptions.drop(frame["channel_id"])
+            self._inbox.put(frame)
 
-    def _hand_on(self, entry: dict[str, Any]) -> None:
-        channel = self._channels.get(entry["channel_id"])
-        if channel is not None and channel.progress.take(entry):
-            self._events.put_nowait(entry)
+    def _online_seconds(self) -> float:
+        now = asyncio.get_running_loop().time()
+        return 0.0 if self._online_at is None else now - self._online_at
 
-    async def _joined(self, frame: dict[str, Any]) -> None:
-        channel = self._channels.get(frame["channel_id"])
-        if channel is None:
-            return
-        entries, progress = frame["entries"], channel.progress
-        if progress.last_seq is None or progress.last_seq > frame["last_seq"]:
-            # Our first time without a place to start from, or a log that was set back.
-            progress.skip_to(int(entries[0]["seq"]) - 1 if entries else frame["last_seq"])
-        if not frame["recovered"]:
-            await self._page_in(frame, channel)
-        for entry in entries:
-            self._hand_on(entry)
-        if not channel.joined.done():
-            channel.joined.set_result(
-                Subscription(frame["channel_id"], frame["first_seq"], frame["last_seq"])
-            )
+    def _somebody_waits(self) -> bool:
+        return bool(self._outbox) or self._subscriptions.is_joining()
 
-    async def _page_in(self, frame: dict[str, Any], channel: _Channel) -> None:
-        """What lies between our place and the entries of the answer, over HTTP."""
-        missing = channel.progress.missing_before(frame["entries"], frame["first_seq"])
-        if channel.progress.last_seq is None or missing.start > channel.progress.last_seq + 1:
-            channel.progress.skip_to(missing.start - 1)  # the rest is gone by retention
-        position = missing.start - 1
-        while position + 1 < missing.stop:
-            page = await self._client.history(frame["channel_id"], after_seq=position, limit=PAGE)
-            wanted = [entry for entry in page["entries"] if entry["seq"] < missing.stop]
-            if not wanted:
-                break
-            for entry in wanted:
-                self._hand_on(entry)
-            position = int(wanted[-1]["seq"])
+    def _raise_if_ended(self) -> None:
+        if self._ended is not None:
+            raise self._ended
 
-    def _refused(self, frame: dict[str, Any]) -> None:
-        pending = self._pending.get(frame["client_msg_id"])
-        if pending is None:
-            return
-        seconds = frame.get("retry_after_seconds")
-        if frame["code"] in ("unavailable", "internal_error"):
-            task = asyncio.create_task(self._send_again(pending, float(seconds or 1)))
-            self._resending.add(task)
-            task.add_done_callback(self._resending.discard)
-            return
-        del self._pending[frame["client_msg_id"]]
-        if not pending.outcome.done():
-            pending.outcome.set_exception(SendRefused(frame["code"], frame["message"], seconds))
-
-    async def _send_again(self, pending: _Pending, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        if not pending.outcome.done():
-            await self._transmit(pending.frame)
-
-    def _end(self, ended: LiveEnded) -> None:
+    def _end(self, ended: LiveEnded, for_readers: Exception | None = None) -> None:
         if self._ended is not None:
             return
         self._ended = ended
-        self._events.put_nowait(ended)
-        waiting: list[asyncio.Future[Any]] = [c.joined for c in self._channels.values()]
-        waiting += [pending.outcome for pending in self._pending.values()]
-        for future in waiting:
-            if not future.done():
-                future.set_exception(ended)
-                future.exception()  # whoever still waits is told; nobody has to
+        self._inbox.end(for_readers or ended)
+        self._outbox.fail_all(ended)
+        self._subscriptions.fail_all(ended)

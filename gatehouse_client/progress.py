@@ -26,16 +26,24 @@ class ChannelProgress:
         self.last_seq = seq
         return True
 
-    def missing_before(self, entries: list[dict[str, Any]], first_seq: int) -> range:
-        """The seqs that must be paged in before the entries of a `subscribed` answer.
+    def missing_before(self, answer: dict[str, Any]) -> range:
+        """The seqs to page in over HTTP before the entries of a `subscribed` answer count.
 
-        Those below `first_seq` are gone for good. When our last seq lies beyond the log (a restored
-        database) everything that is kept is new to us.
+        Empty when the answer has everything, and when there was no place to resume from.
         """
-        start = first_seq if self.last_seq is None else max(self.last_seq + 1, first_seq)
-        end = int(entries[0]["seq"]) if entries else start
-        return range(min(start, end), end)
+        if self.last_seq is None or answer["recovered"]:
+            return range(0)
+        entries = answer["entries"]
+        end = int(entries[0]["seq"]) if entries else int(answer["last_seq"]) + 1
+        start = max(self.last_seq + 1, int(answer["first_seq"]))
+        return range(start, max(start, end))
 
-    def skip_to(self, seq: int) -> None:
-        """Entries up to and including `seq` cannot be had any more."""
+    def is_beyond(self, answer: dict[str, Any]) -> bool:
+        """The log ends before our place: the server's database was set back."""
+        return self.last_seq is not None and self.last_seq > int(answer["last_seq"])
+
+    def skip_to(self, seq: int) -> range:
+        """Entries up to and including `seq` cannot be had any more; returns which were not read."""
+        missed = range(seq + 1 if self.last_seq is None else self.last_seq + 1, seq + 1)
         self.last_seq = seq
+        return missed

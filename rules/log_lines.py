@@ -38,7 +38,8 @@ class JsonFormatter(logging.Formatter):
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        # In ASCII: no text, not even a lone surrogate, can break a line or fail to be written.
+        return json.dumps(line, default=str)
 
 
 def configure_logging() -> None:

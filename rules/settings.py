@@ -297,17 +297,28 @@ KNOWN_NAMES = frozenset(
 def load(environ: Mapping[str, str], service: str) -> Settings:
     """Settings of `service` ("api", "gateway" or "migrate"), or a ConfigurationError."""
     problems = _unknown_names(environ)
-    groups = {name: _read_group(group, environ, problems) for name, group in _GROUPS.items()}
-    if not problems:
-        settings = Settings(
-            **groups,
-            on_cloud_run="K_SERVICE" in environ,
-            cloud_project=environ.get("GOOGLE_CLOUD_PROJECT"),
-        )
-        problems = _contradictions(settings, service)
-        if not problems:
-            return settings
-    raise ConfigurationError(problems)
+    unreadable: list[str] = []
+    groups = {
+        name: _read_group(group, environ, problems, unreadable) for name, group in _GROUPS.items()
+    }
+    settings = Settings(
+        **groups,
+        on_cloud_run="K_SERVICE" in environ,
+        cloud_project=environ.get("GOOGLE_CLOUD_PROJECT"),
+    )
+    if "APP_ENV" not in unreadable:
+        problems += [
+            problem
+            for problem in _contradictions(settings, service)
+            if not _mentions(problem, unreadable)
+        ]
+    if problems:
+        raise ConfigurationError(problems)
+    return settings
+
+
+def _mentions(problem: str, names: list[str]) -> bool:
+    return any(re.search(rf"\b{name}\b", problem) for name in names)
 
 
 def _unknown_names(environ: Mapping[str, str]) -> list[str]:
@@ -320,21 +331,28 @@ def _unknown_names(environ: Mapping[str, str]) -> list[str]:
     return problems
 
 
-def _read_group(group: type[Any], environ: Mapping[str, str], problems: list[str]) -> Any:
+def _read_group(
+    group: type[Any], environ: Mapping[str, str], problems: list[str], unreadable: list[str]
+) -> Any:
+    """What is unreadable counts as its default until every problem has been found."""
     values: dict[str, Any] = {}
     for item in fields(group):
         name, default = item.metadata["variable"], item.metadata["default"]
+        convert = item.metadata["convert"]
         raw = environ.get(name, default)
+        values[item.name] = None
         if raw is None:
-            values[item.name] = None
             continue
         try:
             if raw == "" and default != "":
                 raise ValueError("not be empty: unset it or give it a value")
-            values[item.name] = item.metadata["convert"](raw)
+            values[item.name] = convert(raw)
         except ValueError as error:
             problems.append(f"{name} must {error}")
-    return None if problems else group(**values)
+            unreadable.append(name)
+            if default is not None:
+                values[item.name] = convert(default)
+    return group(**values)
 
 
 def _contradictions(settings: Settings, service: str) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -74,6 +75,10 @@ class Fanout:
         self._recovery_bytes = recovery_bytes
         self._feeds: dict[int, Feed] = {}
         self._behind: dict[int, int] = {}  # channel id -> a seq that is known to exist
+        # Of channels that somebody is joining and that have no feed yet: how many are joining, and
+        # the newest seq that was heard of meanwhile.
+        self._joining: Counter[int] = Counter()
+        self._heard: dict[int, int] = {}
         self._wake = asyncio.Event()
 
     @property
@@ -88,6 +93,18 @@ class Fanout:
         Raises Refusal not_found for a channel that the user may not read.
         """
         self.unsubscribe(subscriber, channel_id)
+        self._joining[channel_id] += 1
+        try:
+            return await self._join(subscriber, channel_id, after_seq)
+        finally:
+            self._joining[channel_id] -= 1
+            if not self._joining[channel_id]:
+                del self._joining[channel_id]
+                self._heard.pop(channel_id, None)
+
+    async def _join(
+        self, subscriber: Connection, channel_id: int, after_seq: int | None
+    ) -> Subscription:
         async with self._pool.connection() as connection:
             bounds = await channels.find_readable_channel_async(
                 connection, channel_id, subscriber.user_id
@@ -112,6 +129,7 @@ class Fanout:
             last_seq = target
         if feed is None:
             feed = self._feeds[channel_id] = Feed(channel_id, last_seq)
+            self.grown({channel_id: self._heard.get(channel_id, 0)})
         feed.subscribers.add(subscriber)
         subscriber.state.subscriptions.add(channel_id)
         if feed.delivered_seq < last_seq:
@@ -128,6 +146,7 @@ class Fanout:
         feed.ahead.pop(subscriber, None)
         if not feed.subscribers:
             del self._feeds[channel_id]
+            self.grown({channel_id: feed.delivered_seq})  # for somebody who is just joining
 
     def leave(self, subscriber: Connection) -> None:
         for channel_id in tuple(subscriber.state.subscriptions):
@@ -145,7 +164,10 @@ class Fanout:
         """These channels are known to have entries up to these seqs."""
         for channel_id, last_seq in last_seqs.items():
             feed = self._feeds.get(channel_id)
-            if feed is not None and feed.delivered_seq < last_seq:
+            if feed is None:
+                if channel_id in self._joining:
+                    self._heard[channel_id] = max(last_seq, self._heard.get(channel_id, 0))
+            elif feed.delivered_seq < last_seq:
                 self._behind[channel_id] = max(last_seq, self._behind.get(channel_id, 0))
                 self._wake.set()
 
@@ -160,8 +182,16 @@ class Fanout:
         """Compares every feed with the table: after a break, and now and then for safety."""
         if not self._feeds:
             return
+        delivered = {channel_id: feed.delivered_seq for channel_id, feed in self._feeds.items()}
         async with self._pool.connection() as connection:
-            self.grown(await chat_log.list_last_seqs(connection, list(self._feeds)))
+            last_seqs = await chat_log.list_last_seqs(connection, list(delivered))
+        self.grown(last_seqs)
+        for channel_id, last_seq in last_seqs.items():
+            if last_seq < delivered[channel_id]:
+                # A backup was restored: what it is about to write under these seqs, our
+                # subscribers would take for what they have.
+                logger.error("channel %d has gone back to %d", channel_id, last_seq)
+                self._send_back(channel_id)
 
     async def run(self) -> None:
         """Reads for the feeds that are behind, all in one statement, until none is."""
@@ -207,13 +237,19 @@ class Fanout:
             if feed is None or last_seqs.get(channel_id, 0) <= feed.delivered_seq:
                 continue
             logger.error("channel %d has lost entries after %d", channel_id, feed.delivered_seq)
-            for subscriber in tuple(feed.subscribers):
-                self.unsubscribe(subscriber, channel_id)
-                subscriber.close(Refusal("slow_consumer"))
+            self._send_back(channel_id)
+
+    def _send_back(self, channel_id: int) -> None:
+        """Ends the channel's subscribers, who come back and resume with what there is."""
+        feed = self._feeds.get(channel_id)
+        for subscriber in tuple(feed.subscribers) if feed else ():
+            self.unsubscribe(subscriber, channel_id)
+            subscriber.close(Refusal("slow_consumer", "The log has changed. Resume."))
 
     def _accept(self, channel_id: int, entries: Sequence[Entry]) -> None:
         feed = self._feeds.get(channel_id)
         if feed is None:
+            self.grown({channel_id: entries[-1].seq})
             return
         expected = feed.delivered_seq + 1
         next_ones = []

@@ -82,7 +82,7 @@ REFUSED = {
     "a negative chunk size": (400, chunked(b"-1\r\na\r\n0\r\n\r\n")),
     "a chunk size with 0x": (400, chunked(b"0x1\r\na\r\n0\r\n\r\n")),
     "a chunk size with a space": (400, chunked(b"1 \r\na\r\n0\r\n\r\n")),
-    "a chunk size with an underscore": (400, chunked(b"1_0\r\na\r\n0\r\n\r\n")),
+    "a chunk size with an underscore": (400, chunked(b"0_1\r\na\r\n0\r\n\r\n")),
     "an endless chunk size": (400, chunked(b"0" * 2000)),
     "a chunk longer than its size": (400, chunked(b"1\r\nab\r\n0\r\n\r\n")),
     "an empty line between chunks": (400, chunked(b"1\r\na\r\n\r\n0\r\n\r\n")),

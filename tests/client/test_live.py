@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from gatehouse_client import ApiError, Live, LiveEnded, SendRefused
+from gatehouse_client import ApiError, Client, Live, LiveEnded, SendRefused
 from rules.access_tokens import AccessTokens
 from tests.support.databases import Database
+from tests.support.lossy_proxy import LossyProxy
 from tests.support.processes import Processes
 from tests.support.stack import GLOBAL, JWT_SECRET, PASSWORD, Stack, run
 
@@ -30,6 +32,14 @@ async def contents(live: Live, count: int) -> list[str]:
                 if len(found) == count:
                     break
     return found
+
+
+async def next_event(live: Live, *kinds: str) -> dict[str, Any]:
+    async with asyncio.timeout(30):
+        async for event in live:
+            if event["type"] in kinds:
+                return event
+    raise AssertionError("the events ended")
 
 
 async def ended(live: Live) -> LiveEnded:
@@ -67,6 +77,63 @@ class TestTalking:
 
         run(scenario())
 
+    def test_a_message_too_long_for_a_frame_is_refused_and_the_next_one_goes(
+        self, stack: Stack
+    ) -> None:
+        async def scenario() -> None:
+            ann = await stack.person("Ann", stack.start_gateway())
+            async with ann.client.live() as live, asyncio.timeout(30):
+                await live.subscribe(GLOBAL)
+                with pytest.raises(SendRefused, match="too_big"):
+                    await live.send(GLOBAL, "x" * 60_000)
+                assert (await live.send(GLOBAL, "shorter"))["seq"] == 1
+
+        run(scenario())
+
+    def test_many_sends_at_once_are_no_flood(self, stack: Stack) -> None:
+        async def scenario() -> None:
+            gateway = stack.start_gateway(
+                WS_MAX_FRAMES_PER_SECOND="10",
+                CHAT_WRITE_RATE_LIMIT_MAX_PER_ACCOUNT="10000",
+                CHAT_WRITE_RATE_LIMIT_MAX_PER_IP="10000",
+            )
+            ann = await stack.person("Ann", gateway)
+            async with ann.client.live(frames_per_second=9) as live, asyncio.timeout(60):
+                await live.subscribe(GLOBAL)
+                acks = await asyncio.gather(*(live.send(GLOBAL, str(n)) for n in range(45)))
+                assert [ack["seq"] for ack in acks] == list(range(1, 46))
+                events = [await anext(live) for _ in range(46)]
+            assert [event["type"] for event in events] == ["online"] + ["message"] * 45
+
+        run(scenario())
+
+    def test_somebody_who_does_not_read_gets_everything_later(self, stack: Stack) -> None:
+        async def scenario() -> None:
+            ann = await stack.person("Ann", stack.start_gateway())
+            bob = await stack.person("Bob")
+            async with ann.client.live(max_events=3) as live:
+                await live.subscribe(GLOBAL, after_seq=0)
+                for number in range(25):
+                    await bob.client.post(GLOBAL, str(number))
+                await live.send(GLOBAL, "25")  # the inbox is full, and yet the ack arrives
+                assert await contents(live, 26) == [str(number) for number in range(26)]
+
+        run(scenario())
+
+    def test_a_channel_that_was_left_is_silent(self, stack: Stack) -> None:
+        async def scenario() -> None:
+            ann = await stack.person("Ann", stack.start_gateway())
+            async with ann.client.live() as live:
+                await live.subscribe(GLOBAL)
+                await live.unsubscribe(GLOBAL)
+                await live.send(GLOBAL, "not for me")
+                subscription = await live.subscribe(GLOBAL)
+                assert subscription.last_seq == 1
+                await live.send(GLOBAL, "for me")
+                assert await contents(live, 1) == ["for me"]
+
+        run(scenario())
+
 
 class TestComingBack:
     def test_a_killed_gateway_costs_no_message_and_doubles_none(self, stack: Stack) -> None:
@@ -99,6 +166,117 @@ class TestComingBack:
 
         run(scenario())
 
+    def test_pages_may_be_as_small_as_the_server_likes(
+        self, database: Database, processes: Processes
+    ) -> None:
+        async def scenario() -> None:
+            stack = Stack(database, processes)
+            stack.start_api(CHAT_HISTORY_PAGE_MAX="3")
+            gateway = stack.start_gateway(CHAT_RECOVERY_MAX_MESSAGES="5")
+            ann = await stack.person("Ann", gateway)
+            for number in range(12):
+                await ann.client.post(GLOBAL, str(number))
+            async with ann.client.live() as live:
+                await live.subscribe(GLOBAL, after_seq=0)
+                assert await contents(live, 12) == [str(number) for number in range(12)]
+
+        run(scenario())
+
+    def test_what_retention_has_taken_is_told(self, stack: Stack) -> None:
+        async def scenario() -> None:
+            ann = await stack.person("Ann", stack.start_gateway())
+            for number in range(1, 6):
+                await ann.client.post(GLOBAL, str(number))
+            with stack.database.connect() as owner:
+                owner.execute("DELETE FROM chat_messages WHERE seq <= 3")
+            async with ann.client.live() as live:
+                await live.subscribe(GLOBAL, after_seq=1)
+                missed = await next_event(live, "missed", "message")
+                assert (missed["first_seq"], missed["last_seq"]) == (2, 3)
+                assert await contents(live, 2) == ["4", "5"]
+
+        run(scenario())
+
+    def test_a_log_that_was_set_back_is_told(self, stack: Stack) -> None:
+        async def scenario() -> None:
+            ann = await stack.person("Ann", stack.start_gateway())
+            await ann.client.post(GLOBAL, "1")
+            async with ann.client.live() as live:
+                await live.subscribe(GLOBAL, after_seq=50)  # seen before the restore
+                rewound = await next_event(live, "rewound", "message")
+                assert rewound["last_seq"] == 1
+                await live.send(GLOBAL, "2")
+                assert await contents(live, 2) == ["1", "2"]
+
+        run(scenario())
+
+    def test_a_send_that_was_given_up_does_not_go_out_later(self, stack: Stack) -> None:
+        async def scenario() -> None:
+            gateway = stack.start_gateway()
+            ann = await stack.person("Ann", gateway)
+            async with ann.client.live() as live:
+                await live.subscribe(GLOBAL, after_seq=0)
+                gateway.process.kill()
+                await next_event(live, "offline")
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        await live.send(GLOBAL, "too late by then")
+                stack.start_gateway(gateway.port)
+                await live.send(GLOBAL, "the only one")
+                assert await contents(live, 1) == ["the only one"]
+
+        run(scenario())
+
+    def test_an_api_that_is_away_as_well_is_waited_for(
+        self, database: Database, processes: Processes
+    ) -> None:
+        async def scenario() -> None:
+            stack = Stack(database, processes)
+            api, gateway = stack.start_api(), stack.start_gateway()
+            ann = await stack.person("Ann", gateway)
+            async with ann.client.live() as live:
+                await live.subscribe(GLOBAL)
+                api.kill()
+                gateway.process.kill()
+                sending = asyncio.create_task(live.send(GLOBAL, "after all that"))
+                while "API" not in (await next_event(live, "offline"))["reason"]:
+                    pass
+                stack.start_gateway(gateway.port)
+                stack.start_api()
+                assert (await sending)["seq"] == 1
+                assert await contents(live, 1) == ["after all that"]
+
+        run(scenario())
+
+    def test_a_refresh_whose_answer_got_lost_is_asked_again(self, stack: Stack) -> None:
+        async def scenario() -> None:
+            sessions: list[dict[str, Any] | None] = []
+            async with LossyProxy(stack.api_port, b"POST /auth/refresh ") as proxy:
+                client = Client(f"http://127.0.0.1:{proxy.port}", on_session=sessions.append)
+                await client.register("ann@example.org", PASSWORD, "Ann")
+                await client.refresh()
+                assert proxy.lost == 1
+                me = await client.me()
+                assert me["user"]["display_name"] == "Ann"
+            first, second = sessions
+            assert first is not None
+            assert second is not None
+            assert first["refresh_token"] != second["refresh_token"]
+            assert first["session_id"] == second["session_id"]
+
+        run(scenario())
+
+    def test_a_stored_refresh_token_is_a_login(self, stack: Stack) -> None:
+        async def scenario() -> None:
+            ann = await stack.person("Ann")
+            token = ann.client._refresh_token
+            later = stack.client()
+            session = await later.refresh(token)
+            assert session["session_id"] == ann.session_id
+            assert (await later.me())["user"]["id"] == ann.user_id
+
+        run(scenario())
+
     def test_an_expired_access_token_is_refreshed(self, stack: Stack) -> None:
         async def scenario() -> None:
             ann = await stack.person("Ann")
@@ -126,6 +304,48 @@ class TestTheEnd:
                 assert (end.code, end.reason) == (4501, "session_revoked")
                 with pytest.raises(LiveEnded):
                     await live.send(GLOBAL, "too late")
+
+        run(scenario())
+
+    @pytest.mark.parametrize("is_expired", [False, True], ids=["revoked", "revoked and expired"])
+    def test_a_session_that_ended_meanwhile_is_told(self, stack: Stack, is_expired: bool) -> None:
+        async def scenario() -> None:
+            sessions: list[dict[str, Any] | None] = []
+            client = Client(stack.api_url, on_session=sessions.append)
+            session = await client.register("ann@example.org", PASSWORD, "Ann")
+            with stack.database.connect() as owner:
+                owner.execute("UPDATE user_sessions SET revoked_at = now()")
+            if is_expired:
+                client._access_token = expired_token(session["user"]["id"], session["session_id"])
+            async with client.live() as live:
+                end = await ended(live)
+                assert (end.code, end.reason) == (None, "session_revoked")
+            assert sessions[-1] is None  # what the app has stored is good for nothing now
+
+        run(scenario())
+
+    @pytest.mark.parametrize("address", ["ws://127.0.0.1:{port}/wrong", "not an address"])
+    def test_an_address_that_cannot_be_right_is_told(self, stack: Stack, address: str) -> None:
+        async def scenario() -> None:
+            url = address.format(port=stack.start_gateway().port)
+            client = Client(stack.api_url, websocket_url=url)
+            await client.register("ann@example.org", PASSWORD, "Ann")
+            async with client.live() as live, asyncio.timeout(30):
+                with pytest.raises(LiveEnded, match=r"handshake: HTTP 404|not a websocket address"):
+                    await live.subscribe(GLOBAL)
+
+        run(scenario())
+
+    def test_closing_it_here_ends_the_events_and_fails_what_waits(self, stack: Stack) -> None:
+        async def scenario() -> None:
+            ann = await stack.person("Ann", stack.start_gateway())
+            async with ann.client.live() as live:
+                await live.subscribe(GLOBAL)
+                await live.send(GLOBAL, "hello")
+                assert await contents(live, 1) == ["hello"]
+            assert [event async for event in live] == []
+            with pytest.raises(LiveEnded, match="closed here"):
+                await live.send(GLOBAL, "too late")
 
         run(scenario())
 

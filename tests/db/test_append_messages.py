@@ -181,6 +181,36 @@ class TestVerdicts:
         owner.execute("UPDATE users SET muted_until = now() - interval '1 s'")
         assert append_messages(api, [message(ann)])[0].verdict == "stored"
 
+    @pytest.mark.parametrize(
+        ("changes", "verdict"),
+        [
+            (["ended", "not a member", "conflict", "muted", "locked out"], "session_ended"),
+            (["not a member", "conflict", "muted", "locked out"], "not_found"),
+            (["conflict", "muted", "locked out"], "conflict"),
+            (["muted", "locked out"], "muted"),
+            (["locked out"], "rate_limited"),
+            ([], "stored"),
+        ],
+    )
+    def test_of_several_objections_the_first_in_the_order_is_told(
+        self, api: Connection, ann: int, owner: Connection, changes: list[str], verdict: str
+    ) -> None:
+        room = group(owner, ann)
+        key = uuid.uuid4()
+        append_messages(api, [message(ann, "first", channel_id=room, key=key)])
+        statements = {
+            "ended": "UPDATE user_sessions SET revoked_at = now()",
+            "not a member": "DELETE FROM chat_members",
+            "muted": "UPDATE users SET muted_until = now() + interval '1 hour'",
+            "locked out": "UPDATE rate_limits SET locked_until = now() + interval '1 hour'",
+        }
+        for change in changes:
+            if change in statements:
+                owner.execute(statements[change])
+        again = key if "conflict" in changes else uuid.uuid4()
+        [result] = append_messages(api, [message(ann, "second", channel_id=room, key=again)])
+        assert result.verdict == verdict
+
 
 class TestOrder:
     def test_eight_writers_leave_no_gap_no_double_and_no_time_that_runs_backwards(
@@ -372,6 +402,23 @@ class TestWakingUp:
         owner.execute("LISTEN gatehouse_log")
         append_messages(api, [sent, message(ann, channel_id=99)])
         assert self.heard(owner) == []
+
+    def test_more_channels_than_fit_become_look_at_everything(
+        self, api: Connection, ann: int, owner: Connection
+    ) -> None:
+        owner.execute(
+            "WITH made AS (INSERT INTO chat_channels (kind) SELECT 'group'"
+            " FROM generate_series(1, 1500) RETURNING id)"
+            " INSERT INTO chat_members (channel_id, user_id)"
+            " SELECT made.id, s.user_id FROM made, user_sessions s"
+        )
+        rooms = [row[0] for row in owner.execute("SELECT channel_id FROM chat_members").fetchall()]
+        owner.execute("LISTEN gatehouse_log")
+        append_messages(api, [message(ann, channel_id=room) for room in rooms[:1000]])
+        named = self.heard(owner)
+        assert [len(payload.split()) for payload in named] == [1000]
+        append_messages(api, [message(ann, channel_id=room) for room in rooms])
+        assert self.heard(owner) == ["*"]
 
     def test_sessions_that_end_are_named_and_a_touch_wakes_nobody(
         self, api: Connection, ann: int, owner: Connection

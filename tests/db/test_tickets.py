@@ -147,3 +147,43 @@ class TestRaces:
             assert sorted(let_in) == sorted(f"request-{number}" for number in range(20))
 
         asyncio.run(scenario())
+
+    def test_two_instances_count_an_accounts_sockets_one_after_the_other(
+        self, gateways: Gateways, tickets: list[str], database: Database
+    ) -> None:
+        """Else neither would see the other's socket, and the account would have two."""
+
+        async def scenario() -> None:
+            one, other = await gateways.connect("one"), await gateways.connect("other")
+
+            async def redeem(connection: psycopg.AsyncConnection, name: str, ticket: str) -> None:
+                [admission] = await redeem_tickets(
+                    connection,
+                    [PresentedTicket(ticket, None)],
+                    instance_id=name,
+                    max_per_account=1,
+                )
+                assert admission is not None
+
+            async with one, other:
+                async with one.transaction():
+                    await redeem(one, "one", tickets[0])
+                    later = asyncio.create_task(redeem(other, "other", tickets[1]))
+                    while not (later.done() or waiting(database)):
+                        await asyncio.sleep(0)
+                await later
+
+        asyncio.run(scenario())
+        with database.connect() as owner:
+            left = owner.execute("SELECT instance_id FROM gateway_connections").fetchall()
+        assert left == [("other",)]
+
+
+def waiting(database: Database) -> bool:
+    """Whether anybody waits for a lock in this database."""
+    with database.connect() as owner:
+        row = owner.execute(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock')"
+        ).fetchone()
+    return row is not None and bool(row[0])

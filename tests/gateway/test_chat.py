@@ -13,6 +13,7 @@ import pytest
 from tests.gateway.conftest import House, StartGateway
 from tests.support.databases import Database
 from tests.support.http_calls import Http
+from tests.support.processes import wait_until
 from tests.support.services import People, Person
 from tests.support.sockets import Frame, Sockets, TestSocket
 
@@ -411,3 +412,44 @@ def test_a_socket_has_at_most_so_many_subscriptions(
     opened.send("unsubscribe", channel_id=first)
     opened.receive("unsubscribed")
     opened.subscribe(third)
+
+
+def test_what_is_stored_while_the_first_subscriber_joins_arrives_without_waiting_for_a_sweep(
+    database: Database, people: People, start_gateway: StartGateway, sockets: Sockets
+) -> None:
+    """The answer is held back between the reading of the log's end and the joining; what the
+    gateway hears of meanwhile has nobody to go to yet."""
+    _, port = start_gateway(database)
+    for statement in (
+        """
+        CREATE FUNCTION hold_back() RETURNS boolean LANGUAGE plpgsql AS $$
+        BEGIN
+            PERFORM pg_advisory_xact_lock_shared(4711);
+            RETURN true;
+        END $$
+        """,
+        "ALTER TABLE users ENABLE ROW LEVEL SECURITY",
+        # Only the gateway's reading of a sender's name passes here: functions run as the owner.
+        "CREATE POLICY hold_back ON users TO gatehouse_gateway USING (hold_back())",
+        "CREATE POLICY others ON users TO gatehouse_api USING (true)",
+        "GRANT EXECUTE ON FUNCTION hold_back TO gatehouse_gateway",
+    ):
+        people.owner.execute(statement.encode())
+    ada, bob = people.person("Ada"), people.person("Bob")
+    writer = sockets.admitted(port, people.ticket(ada))
+    reader = sockets.admitted(port, people.ticket(bob))
+    # More than once: a sweep may happen to come in time, but not every time.
+    for by_this_gateway in (True, False) * 4:
+        channel = people.channel(ada, bob)
+        people.fill(ada, channel, 1, "old")
+        with database.connect() as holding:
+            holding.execute("SELECT pg_advisory_lock(4711)")
+            reader.send("subscribe", channel_id=channel, after_seq=0)
+            wait_until(lambda: people.waiting() >= 1, "the answer is held back")
+            if by_this_gateway:
+                writer.say(channel, "new")
+                writer.receive("ack", channel_id=channel)
+            else:
+                people.fill(ada, channel, 1, "new")
+        assert seqs(reader.receive("subscribed", channel_id=channel)["entries"]) == [1]
+        assert reader.receive("message", channel_id=channel, seconds=1.0)["seq"] == 2

@@ -109,6 +109,38 @@ class TestAnAccount:
 
         run(scenario())
 
+    def test_a_socket_that_has_ended_is_struck_out_without_waiting_for_a_heartbeat(
+        self, stack: Stack, database: Database
+    ) -> None:
+        with database.connect() as owner:  # a heartbeat that repairs nothing
+            owner.execute(
+                """
+                CREATE OR REPLACE FUNCTION report_presence(
+                    p_instance_id text, p_connection_ids bigint[], p_session_ids bigint[],
+                    p_user_ids bigint[], p_newest_id bigint
+                ) RETURNS TABLE (connection_id bigint) LANGUAGE sql SECURITY DEFINER
+                SET search_path = pg_catalog, public, pg_temp
+                AS $$
+                    INSERT INTO gateway_instances (id) VALUES (p_instance_id)
+                    ON CONFLICT (id) DO UPDATE SET heartbeat_at = clock_timestamp();
+                    SELECT NULL::bigint WHERE false
+                $$
+                """
+            )
+
+        async def scenario() -> None:
+            gateway = stack.start_gateway()
+            ann = await stack.person()
+            passing, _ = await open_socket(ann, gateway)
+            assert rows(database, "SELECT user_id FROM gateway_connections") == [(ann.user_id,)]
+            await passing.close()
+            wait_until(
+                lambda: rows(database, "SELECT user_id FROM gateway_connections") == [],
+                "the ended socket is struck out",
+            )
+
+        run(scenario())
+
     def test_sockets_of_a_killed_gateway_do_not_count_for_long(
         self, stack: Stack, database: Database
     ) -> None:

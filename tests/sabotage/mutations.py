@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from tests.sabotage.mutation import Mutation
+from tests.sabotage.mutations_of_rules import MUTATIONS_OF_RULES
+from tests.sabotage.mutations_of_the_floor import MUTATIONS_OF_THE_FLOOR
 
 _FOUNDATION = "db/sql/migrations/0001_foundation.sql"
 _LIMITS = "db/sql/migrations/0002_limits_and_events.sql"
@@ -20,6 +22,8 @@ _SECURITY_HEADERS = "tests/api/test_security_headers.py"
 _CORS = "tests/api/test_cors.py"
 
 MUTATIONS = (
+    *MUTATIONS_OF_RULES,
+    *MUTATIONS_OF_THE_FLOOR,
     # Tickets
     Mutation(
         "ticket-spent-twice",
@@ -368,10 +372,58 @@ MUTATIONS = (
     Mutation(
         "client-forgets-unacked-sends",
         "gatehouse_client/live.py",
-        "            await socket.send(pending.frame)\n",
-        "            pass\n",
+        "        for pending in self._outbox.reconnected():\n            self._transmit(pending)\n",
+        "",
         ("tests/client/test_live.py",),
         "what was not acknowledged is sent again",
+    ),
+    Mutation(
+        "client-sends-again-what-was-too-big",
+        "gatehouse_client/live.py",
+        "                if advice is Advice.SEND_SOMETHING_ELSE:\n",
+        "                if advice is None:\n",
+        ("tests/client/test_live.py",),
+        "what the server closed the socket on is not sent again for ever",
+    ),
+    Mutation(
+        "client-floods",
+        "gatehouse_client/live.py",
+        "            await asyncio.sleep(pace.take(clock()))\n",
+        "            await asyncio.sleep(0)\n",
+        ("tests/client/test_live.py",),
+        "a client that resumes much is not closed for flooding",
+    ),
+    Mutation(
+        "client-keeps-quiet-about-retention",
+        "gatehouse_client/subscriptions.py",
+        '        self._inbox.put({"type": "missed", "channel_id": channel.id, **bounds})\n',
+        "",
+        ("tests/client/test_live.py",),
+        "nothing is skipped silently",
+    ),
+    Mutation(
+        "client-gives-up-on-a-lost-refresh",
+        "gatehouse_client/client.py",
+        "                if attempt + 1 == REFRESH_ATTEMPTS:\n",
+        "                if True:\n",
+        ("tests/client/test_live.py",),
+        "a refresh whose answer got lost is asked again within the grace",
+    ),
+    Mutation(
+        "chat-prints-raw",
+        "scripts/chat_text.py",
+        "    return printable(line)\n",
+        "    return line\n",
+        ("tests/unit/test_chat_text.py", "tests/acceptance/test_chat_and_smoke.py"),
+        "other people's text does not act on a terminal",
+    ),
+    Mutation(
+        "smoke-does-not-wait-for-the-end",
+        "scripts/smoke.py",
+        '                await self._step("socket ends", ends, REVOCATION_SECONDS)\n',
+        "                ends.close()\n",
+        ("tests/acceptance/test_chat_and_smoke.py",),
+        "a socket that outlives its session makes scripts/smoke fail",
     ),
     # HTTP, byte by byte
     Mutation(

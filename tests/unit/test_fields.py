@@ -138,7 +138,9 @@ class TestText:
     def test_a_name_has_no_controls_and_breaks_no_line(self, character: str) -> None:
         assert refused(fields.display_name, f"a{character}b").endswith("control characters")
 
-    @pytest.mark.parametrize("character", [*"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"])
+    @pytest.mark.parametrize(
+        "character", [*"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"]
+    )
     def test_a_name_cannot_turn_round_the_text_beside_it(self, character: str) -> None:
         assert refused(fields.display_name, f"a{character}b").endswith("control characters")
 
@@ -174,7 +176,13 @@ class TestClientMessageIds:
 class TestEmails:
     @pytest.mark.parametrize(
         "address",
-        ["a@b", "Ann.Lee+chat@example.org", "õ@пример.рф", '"odd"@example.org', "a" * 242 + "@example.org"],
+        [
+            "a@b",
+            "Ann.Lee+chat@example.org",
+            "õ@пример.рф",
+            '"odd"@example.org',
+            "a" * 242 + "@example.org",
+        ],
     )
     def test_one_at_with_something_on_both_sides_is_an_address(self, address: str) -> None:
         assert fields.email("it", address) == address

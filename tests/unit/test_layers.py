@@ -29,6 +29,7 @@ THIRD_PARTY = {
 }
 # Policy takes the time and the outside world as arguments.
 IO_MODULES = {"time", "socket", "select", "asyncio", "threading", "subprocess", "sqlite3", "http"}
+CLOCKS = {"now", "utcnow", "today", "monotonic"}
 # Type names: a function that takes a connection must be able to say so.
 PSYCOPG_TYPES = {"Connection", "AsyncConnection"}
 
@@ -82,6 +83,13 @@ def test_rules_do_no_io() -> None:
     for path in files("rules"):
         for module, _ in imports(path):
             assert module.partition(".")[0] not in IO_MODULES, f"{path} imports {module}"
+
+
+def test_rules_are_told_the_time() -> None:
+    for path in files("rules"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Attribute):
+                assert node.attr not in CLOCKS, f"{path}:{node.lineno} asks a clock"
 
 
 def test_the_protocol_of_the_gateway_does_no_io() -> None:
