@@ -16,6 +16,7 @@ import logging
 import socket
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Any
 
 import waitress
@@ -82,7 +83,9 @@ class HttpServer:
         """Asks run() to drain and return; safe in a signal handler."""
         if not self._stopping:  # a second SIGTERM may come when the trigger is closed already
             self._stopping = True
-            self._server.pull_trigger()
+            # From another thread: run() may have seen the flag, drained and closed the trigger.
+            with suppress(OSError):
+                self._server.pull_trigger()
 
     def run(self) -> None:
         """Serves until stop(), then drains: at most `drain_seconds`."""

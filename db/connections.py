@@ -21,6 +21,7 @@ from psycopg_pool import (
     TooManyRequests,
 )
 
+from db.terse_errors import TerseAsyncConnection, TerseConnection
 from rules.settings import DatabaseSettings
 
 T = TypeVar("T")
@@ -169,7 +170,7 @@ def in_transaction(pool: SyncPool, work: Callable[[Connection], T]) -> T:
 
 
 def _sync_class(passwords: Sequence[str]) -> type[Connection]:
-    class PasswordConnection(Connection):
+    class PasswordConnection(TerseConnection):
         @classmethod
         def connect(cls, conninfo: str = "", **kwargs: Any) -> Any:
             for password in passwords[:-1]:
@@ -184,7 +185,7 @@ def _sync_class(passwords: Sequence[str]) -> type[Connection]:
 
 
 def _async_class(passwords: Sequence[str]) -> type[AsyncConnection]:
-    class PasswordConnection(AsyncConnection):
+    class PasswordConnection(TerseAsyncConnection):
         @classmethod
         async def connect(cls, conninfo: str = "", **kwargs: Any) -> Any:
             for password in passwords[:-1]:

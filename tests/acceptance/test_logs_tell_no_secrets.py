@@ -22,16 +22,19 @@ from websockets.exceptions import ConnectionClosed
 
 from rules.opaque_tokens import is_token, new_token
 from scripts.embedded_postgres import EmbeddedPostgres
+from tests.support.databases import Database
 from tests.support.http_calls import Answer, Http
 from tests.support.own_database import OwnDatabase, migrated
 from tests.support.processes import Processes
-from tests.support.services import api_environment, gateway_environment
+from tests.support.services import People, api_environment, gateway_environment
 from tests.support.sockets import Sockets, TestSocket
 
 GLOBAL = 1
 # Enough of a secret to know it by, should somebody log it shortened.
 PART = 20
 MESSAGE = "message"
+# A dead database is noticed soon.
+_IMPATIENT = {"DB_POOL_TIMEOUT_MS": "500", "DB_CONNECT_TIMEOUT": "2"}
 
 
 class Secrets:
@@ -87,14 +90,12 @@ class Day:
         ops_token = self.secrets.make("ops token")
         self.ops_token = ops_token
         self._processes = processes
+        keys = {"JWT_SECRET": jwt_secret, "OPS_API_TOKEN": f"somebody:{ops_token}"}
         self.api, api_port = processes.start_service(
-            "api",
-            api_environment(
-                self.database, JWT_SECRET=jwt_secret, OPS_API_TOKEN=f"somebody:{ops_token}"
-            ),
+            "api", api_environment(self.database, **keys, **_IMPATIENT)
         )
         self.gateway, self.ws_port = processes.start_service(
-            "wsgateway", gateway_environment(self.database)
+            "wsgateway", gateway_environment(self.database, **_IMPATIENT)
         )
         self.services = [self.api, self.gateway]
         self.http, self.ws = Http(api_port), Http(self.ws_port)
@@ -163,26 +164,28 @@ def test_a_day_with_all_its_failures_leaves_no_secret_in_any_log_or_foreign_tabl
 
 
 @pytest.mark.parametrize("way", ["over HTTP", "on the socket"])
-def test_a_row_that_postgres_objects_to_is_not_repeated_by_the_service(day: Day, way: str) -> None:
-    """Of a broken constraint Postgres tells the whole row: it is for the log of Postgres to leave
-    that out (docs/security.md), and for ours never to take it over."""
-    with day.database.connect() as owner:
-        owner.execute(
+def test_a_row_that_postgres_objects_to_is_not_repeated_by_the_service(
+    database: Database, processes: Processes, way: str
+) -> None:
+    """Of a broken constraint Postgres tells the whole row. That its own log leaves that out is a
+    setting of the server (docs/security.md); ours must never take it over."""
+    kept = Secrets()
+    content = kept.make(MESSAGE)
+    with People(database) as people, Sockets() as sockets:
+        people.owner.execute(
             "ALTER TABLE chat_messages ADD CONSTRAINT a_defect CHECK (content NOT LIKE 'message-%')"
         )
-    token = _register(day, "Ada")["access_token"]
-    content = day.message()
-    with Sockets() as sockets:
+        ada = people.person()
         if way == "over HTTP":
-            assert _post(day, token, content).status == 500
-            service = day.api
+            service, port = processes.start_service("api", api_environment(database))
+            assert _post(Http(port), people.access_token(ada), content).status == 500
         else:
-            socket = sockets.admitted(day.ws_port, day.ticket(token))
+            service, port = processes.start_service("wsgateway", gateway_environment(database))
+            socket = sockets.admitted(port, people.ticket(ada))
             socket.say(GLOBAL, content)
             socket.receive("error", code="internal_error")
-            service = day.gateway
     service.wait_for_line("a_defect")  # what is wrong can be seen
-    assert day.secrets.found_in(service.output) == set()
+    assert kept.found_in(service.output) == set()
 
 
 def test_the_search_finds_what_it_is_for() -> None:
@@ -262,9 +265,9 @@ def _sockets(day: Day, sockets: Sockets, token: str) -> TestSocket:
     return sockets.admitted(day.ws_port, day.ticket(token))
 
 
-def _post(day: Day, token: str, content: str, client_msg_id: str | None = None) -> Answer:
+def _post(http: Http, token: str, content: str, client_msg_id: str | None = None) -> Answer:
     body = {"client_msg_id": client_msg_id or str(uuid.uuid4()), "content": content}
-    return day.http.post(f"/chat/channels/{GLOBAL}/messages", body, token=token)
+    return http.post(f"/chat/channels/{GLOBAL}/messages", body, token=token)
 
 
 def _messages(day: Day, socket: TestSocket, token: str) -> None:
@@ -282,10 +285,10 @@ def _messages(day: Day, socket: TestSocket, token: str) -> None:
     socket.receive("error", code="not_found")
     socket.say(GLOBAL, day.message() * 100)
     socket.receive("error", code="validation_failed")
-    assert _post(day, token, day.message()).status == 201
-    assert _post(day, token, content, client_msg_id).status == 200
-    assert _post(day, token, day.message(), client_msg_id).status == 409
-    assert _post(day, token, day.message() * 100).status == 422
+    assert _post(day.http, token, day.message()).status == 201
+    assert _post(day.http, token, content, client_msg_id).status == 200
+    assert _post(day.http, token, day.message(), client_msg_id).status == 409
+    assert _post(day.http, token, day.message() * 100).status == 422
     history = f"/chat/channels/{GLOBAL}/messages"
     assert day.http.get(history, token=token).status == 200
 
@@ -408,7 +411,7 @@ def _broken_table(day: Day, token: str) -> None:
         socket = sockets.admitted(day.ws_port, day.ticket(token))
         owner.execute("ALTER TABLE chat_channels RENAME TO elsewhere")
         try:
-            assert _post(day, token, day.message()).status == 500
+            assert _post(day.http, token, day.message()).status == 500
             assert day.http.get("/chat/channels", token=token).status == 500
             socket.say(GLOBAL, day.message())
             socket.receive("error", code="internal_error")
@@ -428,7 +431,7 @@ def _postgres_dies(
     assert day.http.post("/auth/login", lost).status == 503
     refresh = {"refresh_token": ada["refresh_token"]}
     assert day.http.post("/auth/refresh", refresh).status == 503
-    assert _post(day, token, day.message()).status == 503
+    assert _post(day.http, token, day.message()).status == 503
     socket.say(GLOBAL, day.message())
     socket.receive("error", code="unavailable")
     assert sockets.open(day.ws_port, ticket).closed()[0] == 1013
@@ -448,7 +451,7 @@ def _refused_starts(day: Day) -> None:
     day.start_in_vain("api", **{**good, "JWT_SECRET": kept.make("JWT secret")[-24:]})
     day.start_in_vain("api", **{**good, "OPS_API_TOKEN": f"a b:{kept.make('ops token')}"})
     day.start_in_vain("api", **{**good, "APP_ENV": "production"})
-    wrong = {"DB_PASSWORD": kept.make("database password"), "DB_CONNECT_TIMEOUT": "2"}
+    wrong = {"DB_PASSWORD": kept.make("database password"), **_IMPATIENT}
     for module in ("api", "wsgateway"):
         day.start_in_vain(module, **{**good, **wrong})
     day.start_in_vain("wsgateway", **{**database, "WS_TICKETS": kept.make("unknown variable")})
