@@ -17,9 +17,11 @@ from api.http_server import HttpServer
 from api.login_attempts import LoginAttempts
 from api.password_hashing import PasswordHasher
 from api.services import Services
+from db import security_events
 from db.connections import UNAVAILABLE, open_pool
 from db.migrations import SchemaError, check_schema, read_migrations
 from db.secret_manager import resolve_secrets
+from db.security_events import Event
 from rules.access_tokens import AccessTokens
 from rules.log_lines import configure_logging
 from rules.passwords import ScryptCost
@@ -92,6 +94,8 @@ def _serve(settings: Settings, secrets: Secrets) -> int:
         )
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, lambda *_: server.stop())
+        with pool.connection() as connection:
+            security_events.record(connection, Event.SERVICE_STARTED, ip=None, service="api")
         logger.info("serving on %s:%d", service.host, port)
         server.run()
     logger.info("stopped")

@@ -4,7 +4,8 @@ Order of the middleware; process_response runs from the bottom up, and always, s
 answer gets its headers and its access line:
 
     request ──> RequestId ──> ClientAddress ──> AccessLog ──> SecurityHeaders ──> Cors
-            ──> BodyGuard ──> (routing) ──> Methods ──> Authentication ──> resource
+            ──> RefusedRequests ──> BodyGuard ──> (routing) ──> Methods ──> Authentication
+            ──> resource
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from api.middleware.body_guard import BodyGuard
 from api.middleware.client_address import ClientAddress
 from api.middleware.cors import Cors
 from api.middleware.methods import Methods
+from api.middleware.refused_requests import RefusedRequests
 from api.middleware.request_id import RequestId
 from api.middleware.security_headers import SecurityHeaders
 from api.resources import accounts, channels, descriptions, health, sessions, ws_tickets
@@ -53,6 +55,7 @@ def create_app(services: Services) -> falcon.App[Request, Response]:
             AccessLog(),
             SecurityHeaders(),
             Cors(settings.service.cors_allowed_origins),
+            RefusedRequests(services.pool, settings.service.cors_allowed_origins),
             BodyGuard(settings.service.max_request_body_bytes),
             Methods(),
             Authentication(services.pool, services.access_tokens, settings.auth.session_idle_days),

@@ -19,6 +19,7 @@ class RequestContext:
     secure: bool = False
     started: float = 0.0
     session: LiveSession | None = None
+    refusal_code: str | None = None
 
 
 class Request(falcon.Request):

@@ -30,6 +30,7 @@ def install_error_handlers(app: falcon.App[Request, Response]) -> None:
 
 def handle(req: Request, resp: Response, error: Exception, params: dict[str, Any]) -> None:
     refusal = as_refusal(error)
+    req.context.refusal_code = refusal.code
     if refusal.code == "internal_error":
         logger.error("unexpected error", exc_info=error)
     elif refusal.cause is not None:

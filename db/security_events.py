@@ -6,10 +6,11 @@ Each is written in the table, for whoever asks later, and as a log line, for who
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
-from psycopg import Connection
+from psycopg import AsyncConnection, Connection
 from psycopg.types.json import Jsonb
 
 from db import queries
@@ -30,9 +31,13 @@ class Event(StrEnum):
     PASSWORD_CHANGE_FAIL = "authn_password_change_fail"  # noqa: S105
     TOKEN_REUSE = "authn_token_reuse"  # noqa: S105
     SESSION_CREATED = "session_created"
-    SESSION_REVOKED = "session_revoked"
+    SESSION_ENDED = "session_expired"  # by logout, by its user, by an operator
     USER_CREATED = "user_created"
     RATE_LIMITED = "excess_rate_limit_exceeded"
+    ACCESS_REFUSED = "authz_fail"
+    INPUT_REFUSED = "input_validation_fail"
+    STRANGE_ORIGIN = "malicious_cors"
+    SERVICE_STARTED = "sys_startup"
 
 
 def record(
@@ -45,15 +50,23 @@ def record(
     **details: Any,
 ) -> None:
     """Commits with the caller's transaction; the request id is that of the log lines."""
-    values = {
-        "event": event,
-        "request_id": log_lines.request_id.get(),
-        "user_id": user_id,
-        "session_id": session_id,
-        "ip": ip,
-        "details": Jsonb(details),
-    }
-    connection.execute(_INSERT, values)
+    connection.execute(_INSERT, told(event, ip, user_id, session_id, **details))
+
+
+async def record_all(connection: AsyncConnection, rows: Iterable[dict[str, Any]]) -> None:
+    """Writes down what told() made, in order."""
+    for row in rows:
+        await connection.execute(_INSERT, row)
+
+
+def told(
+    event: Event,
+    ip: Address | None,
+    user_id: int | None = None,
+    session_id: int | None = None,
+    **details: Any,
+) -> dict[str, Any]:
+    """Writes the log line, at once, and returns the row, under the same request id."""
     fields = {
         "event": event,
         "user_id": user_id,
@@ -62,3 +75,11 @@ def record(
         **details,
     }
     logger.info("security event: %s", event, extra={"fields": fields})
+    return {
+        "event": event,
+        "request_id": log_lines.request_id.get(),
+        "user_id": user_id,
+        "session_id": session_id,
+        "ip": ip,
+        "details": Jsonb(details),
+    }

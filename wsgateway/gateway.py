@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 
 from db.chat_log import write_limits
 from db.connections import UNAVAILABLE, AsyncPool, connect_async, probe_async
+from db.security_events import Event
 from db.tickets import Admission
 from rules import limit_subjects, log_lines
 from rules.client_address import Address
@@ -48,6 +49,7 @@ from wsgateway.protocol import (
     receive,
     with_ref,
 )
+from wsgateway.security_events import SecurityEvents
 from wsgateway.session_watch import SessionWatch
 from wsgateway.writer import Writer
 
@@ -80,7 +82,8 @@ class Gateway:
         self._writer = Writer(pool, self._fanout, write_limits(chat))
         self._places = Places(limits.max_connections, limits.max_connections_per_ip)
         self._presence = Presence(pool, self._connections, self.instance)
-        self._lockouts = Lockouts(pool, settings.auth)
+        self._events = SecurityEvents(pool)
+        self._lockouts = Lockouts(pool, self._events, settings.auth)
         self._desk = AdmissionDesk(
             pool, self._presence, self._lockouts, limits.max_connections_per_account
         )
@@ -104,6 +107,7 @@ class Gateway:
             allowed_origins=settings.socket_origins,
             trusted_proxy_hops=settings.service.trusted_proxy_hops,
             ticket_in_query=settings.ticket_in_query,
+            events=self._events,
             refusal_now=self._refusal_now,
             refusal_for=self._refusal_for,
             probe=self._probe,
@@ -125,6 +129,7 @@ class Gateway:
                     self._desk.run(),
                     self._presence.run(),
                     self._lockouts.run(),
+                    self._events.run(),
                     self._fanout.run(),
                     self._listener.run(),
                     self._watch.run(),
@@ -155,6 +160,9 @@ class Gateway:
                     # What it reads ahead of us: enough to batch, little enough to hold back.
                     max_queue=32,
                     backlog=1024,
+                )
+                self._events.note(
+                    Event.SERVICE_STARTED, None, service="gateway", instance=self.instance
                 )
                 logger.info("serving on %s:%d as %s", host, port, self.instance)
                 await self._stopping.wait()

@@ -19,11 +19,13 @@ from websockets.datastructures import Headers, MultipleValuesError
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from db.security_events import Event
 from rules.client_address import Address, client_address
 from rules.errors import Refusal, envelope
 from rules.request_id import choose_request_id
 from rules.security_headers import security_headers
 from rules.socket_names import SUBPROTOCOL, TICKET_PREFIX
+from wsgateway.security_events import SecurityEvents
 
 logger = logging.getLogger("gatehouse.gateway")
 
@@ -50,6 +52,7 @@ class Handshake:
         allowed_origins: Collection[str],
         trusted_proxy_hops: int,
         ticket_in_query: bool,
+        events: SecurityEvents,
         refusal_now: Callable[[], Refusal | None],
         refusal_for: Callable[[Address | None], Refusal | None],
         probe: Callable[[], Awaitable[None]],
@@ -57,6 +60,7 @@ class Handshake:
         self._allowed_origins = frozenset(allowed_origins)
         self._trusted_proxy_hops = trusted_proxy_hops
         self._ticket_in_query = ticket_in_query
+        self._events = events
         self._refusal_now = refusal_now
         self._refusal_for = refusal_for
         self._probe = probe
@@ -116,6 +120,7 @@ class Handshake:
         _require_get(request)
         origin = _single(request, "Origin")
         if origin is not None and origin not in self._allowed_origins:
+            self._events.note_from_stranger(Event.STRANGE_ORIGIN, address, _request_id(request))
             raise Refusal("origin_not_allowed")
         if (refusal := self._refusal_now() or self._refusal_for(address)) is not None:
             raise refusal

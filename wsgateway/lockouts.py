@@ -14,11 +14,13 @@ import time
 from db import limits
 from db.connections import FAILED, UNAVAILABLE, AsyncPool
 from db.limits import Lockout
+from db.security_events import Event
 from rules import limit_subjects
 from rules.client_address import Address
 from rules.errors import Refusal
 from rules.settings import AuthSettings
 from wsgateway.batching import Batcher
+from wsgateway.security_events import SecurityEvents
 
 logger = logging.getLogger("gatehouse.gateway")
 
@@ -28,8 +30,9 @@ MAX_WAITING = 1_000
 
 
 class Lockouts:
-    def __init__(self, pool: AsyncPool, settings: AuthSettings) -> None:
+    def __init__(self, pool: AsyncPool, events: SecurityEvents, settings: AuthSettings) -> None:
         self._pool = pool
+        self._events = events
         self._maximum = settings.rate_limit_max_attempts_per_ip
         self._window_seconds = settings.rate_limit_window_seconds
         self._lockout = Lockout(
@@ -66,6 +69,8 @@ class Lockouts:
                     )
                     for one in locked:
                         self._until[one.key] = time.monotonic() + one.seconds
-                        logger.warning("address locked out", extra={"fields": {"subject": one.key}})
+                        self._events.note(
+                            Event.LOGIN_LOCK, None, subject=one.key, seconds=one.seconds
+                        )
         except (FAILED, *UNAVAILABLE) as error:
             logger.warning("bad tickets could not be counted: %s", type(error).__name__)

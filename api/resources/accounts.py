@@ -144,6 +144,9 @@ def _open(
     if session is None:
         # The password changed or the account was disabled while this login was being checked.
         raise Refusal("invalid_credentials")
+    security_events.record(
+        connection, Event.SESSION_CREATED, ip=client.ip, user_id=user.id, session_id=session.id
+    )
     return session
 
 

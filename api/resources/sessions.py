@@ -118,8 +118,12 @@ class Logout:
 
     def on_post(self, req: Request, resp: Response) -> None:
         read_no_fields(req)
-        with self._services.pool.connection() as connection:
-            revoke_session(connection, req.session.session_id, "logout")
+
+        def end(connection: Connection) -> None:
+            if revoke_session(connection, req.session.session_id, "logout"):
+                _record_end(connection, req, req.session.session_id, "logout")
+
+        in_transaction(self._services.pool, end)
         resp.status = falcon.HTTP_204
 
 
@@ -140,12 +144,14 @@ class Sessions:
 
     def on_delete(self, req: Request, resp: Response) -> None:
         def end(connection: Connection) -> None:
-            revoke_other_sessions(
+            ended = revoke_other_sessions(
                 connection,
                 req.session.user_id,
                 except_session_id=req.session.session_id,
                 reason="ended_by_user",
             )
+            if ended:
+                _record_end(connection, req, None, "ended_by_user", sessions=ended)
 
         in_transaction(self._services.pool, end)
         resp.status = falcon.HTTP_204
@@ -158,9 +164,12 @@ class OneSession:
         self._services = services
 
     def on_delete(self, req: Request, resp: Response, session_id: int) -> None:
-        with self._services.pool.connection() as connection:
+        def end(connection: Connection) -> None:
             if not revoke_session_of_user(connection, session_id, req.session.user_id):
                 raise Refusal("not_found")
+            _record_end(connection, req, session_id, "ended_by_user")
+
+        in_transaction(self._services.pool, end)
         resp.status = falcon.HTTP_204
 
 
@@ -242,3 +251,17 @@ class Me:
                 ReleasePolicy(), client.version, client.content_version, session.now
             ),
         }
+
+
+def _record_end(
+    connection: Connection, req: Request, session_id: int | None, reason: str, **details: int
+) -> None:
+    security_events.record(
+        connection,
+        Event.SESSION_ENDED,
+        ip=req.context.address,
+        user_id=req.session.user_id,
+        session_id=session_id,
+        reason=reason,
+        **details,
+    )

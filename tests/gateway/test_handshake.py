@@ -11,6 +11,7 @@ import pytest
 from tests.gateway.conftest import House, StartGateway
 from tests.support.databases import Database
 from tests.support.http_calls import Answer, Http
+from tests.support.processes import wait_until
 from tests.support.services import People
 from tests.support.sockets import Sockets
 
@@ -230,3 +231,27 @@ def test_a_full_gateway_refuses_with_503_until_somebody_leaves(
     assert int(answer.headers["Retry-After"]) > 0
     first.close()
     sockets.admitted(port, ticket)
+
+
+def test_a_strange_origin_is_written_down_once_a_minute(
+    database: Database, start_gateway: StartGateway
+) -> None:
+    _, port = start_gateway(database)
+    headers = UPGRADE | {"Origin": "https://evil.example", "X-Request-ID": "looked-for-1"}
+    for _ in range(3):
+        assert_refused(Http(port).get("/ws", headers=headers), 403, "origin_not_allowed")
+    wait_until(
+        lambda: events(database, "malicious_cors") == ["looked-for-1"], "the event is written"
+    )
+
+
+def test_a_gateway_that_starts_says_so(database: Database, start_gateway: StartGateway) -> None:
+    start_gateway(database)
+    wait_until(lambda: len(events(database, "sys_startup")) == 1, "the event is written")
+
+
+def events(database: Database, event: str) -> list[str | None]:
+    """The request ids of the events of one kind."""
+    with database.connect() as owner:
+        rows = owner.execute("SELECT request_id FROM security_events WHERE event = %s", [event])
+        return [request_id for (request_id,) in rows]
