@@ -184,6 +184,8 @@ class Live(AsyncIterator[Event]):
             self._transmit(subscribe)
         for pending in self._outbox.reconnected():
             self._transmit(pending)
+        if self._outgoing.empty():  # the gateway hangs up on who says nothing at all
+            self._transmit(json.dumps({"type": "ping"}))
         self._inbox.put({"type": "online"})
         writing = asyncio.create_task(self._write(link, self._outgoing))
         try:

@@ -27,10 +27,11 @@ from rules.settings import Settings
 from rules.times import rfc3339
 from rules.versions import ReleasePolicy, version_status
 from wsgateway.admission import AdmissionDesk
-from wsgateway.connection import Connection, close_socket, guarded_socket, write_frames
+from wsgateway.connection import Connection, close_socket, write_frames
 from wsgateway.connections import Connections, Places
 from wsgateway.fanout import Fanout
 from wsgateway.framing import text_frame
+from wsgateway.guarded_socket import Guard, GuardedSocket, guarded_by
 from wsgateway.handshake import Handshake, select_subprotocol
 from wsgateway.listener import Listener
 from wsgateway.lockouts import Lockouts
@@ -57,6 +58,7 @@ HANDSHAKE_SECONDS = 10
 CLOSE_SECONDS = 3
 # Cloud Run kills ten seconds after SIGTERM.
 FLUSH_WITHIN_SECONDS = 5.5
+LAST_HANDSHAKES_SECONDS = 1.0
 EXIT_WITHIN_SECONDS = 8.5
 
 
@@ -108,6 +110,12 @@ class Gateway:
             refusal_for=self._refusal_for,
             probe=self._probe,
         )
+        self._guard = Guard(
+            # Beyond what Connection.write allows: who reads slowly is told so.
+            most_unsent_bytes=2 * limits.send_buffer_bytes,
+            frames_per_second=limits.max_frames_per_second,
+            last_look=self._handshake.last_look,
+        )
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -141,10 +149,7 @@ class Gateway:
                     process_request=self._handshake.process_request,
                     process_response=self._handshake.process_response,
                     select_subprotocol=select_subprotocol,
-                    # Beyond what Connection.write allows: who reads slowly is told so.
-                    create_connection=guarded_socket(
-                        2 * limits.send_buffer_bytes, self._handshake.last_look
-                    ),
+                    create_connection=guarded_by(self._guard),
                     compression=None,
                     server_header=None,
                     open_timeout=HANDSHAKE_SECONDS,
@@ -183,6 +188,10 @@ class Gateway:
             async with asyncio.timeout_at(started + FLUSH_WITHIN_SECONDS):
                 await self._writer.flushed()
         server.close(code=1012, reason="service_restart")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_HANDSHAKES_SECONDS):
+                await server.wait_closed()
+        self._guard.cut_handshakes()  # whoever has only connected would hold us up to the end
         try:
             async with asyncio.timeout_at(started + EXIT_WITHIN_SECONDS):
                 await server.wait_closed()
@@ -243,6 +252,8 @@ class Gateway:
             limits=self._limits,
             buffer_bytes=self._settings.socket.send_buffer_bytes,
         )
+        assert isinstance(socket, GuardedSocket)  # noqa: S101 - serve() was told to make it
+        socket.on_flood = lambda: connection.close(Refusal("rate_limited"), after_acks=True)
         self._connections.add(connection)
         try:
             fields = {"user_id": admission.user_id, "session_id": admission.session_id}
@@ -257,11 +268,17 @@ class Gateway:
     async def _read(
         self, socket: ServerConnection, connection: Connection, changes_seen: int
     ) -> None:
+        call_later = asyncio.get_running_loop().call_later
         lifetime = self._settings.socket.max_lifetime_seconds
         # Staggered, so that those who came together do not all come back together.
-        expiry = asyncio.get_running_loop().call_later(
+        expiry = call_later(
             lifetime * random.uniform(0.9, 1.0),  # noqa: S311 - not a secret
             lambda: connection.close(Refusal("lifetime"), after_acks=True),
+        )
+        # Who never asks for anything gets nothing, and takes a place from somebody who would.
+        silence = call_later(
+            self._settings.socket.first_frame_seconds,
+            lambda: connection.close(Refusal("policy", "No frame came.")),
         )
         try:
             # A revocation that was heard of while the ticket was being spent did not find this
@@ -269,6 +286,7 @@ class Gateway:
             if self._watch.changes != changes_seen:
                 await self._watch.check(connection.session_id)
             async for message in socket:
+                silence.cancel()
                 if connection.is_ending:
                     continue
                 for action in receive(connection.state, message, time.monotonic()):
@@ -283,6 +301,7 @@ class Gateway:
             connection.close(Refusal("internal_error"))
         finally:
             expiry.cancel()
+            silence.cancel()
         await connection.closed()
 
     async def _carry_out(self, connection: Connection, action: Action) -> None:

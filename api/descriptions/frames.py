@@ -38,6 +38,7 @@ _CLOSING = (
     "unavailable",
     "internal_error",
     "unsupported_data",
+    "policy",
 )
 # Error frames after which the socket stays open.
 _ANSWERING = (
@@ -67,7 +68,7 @@ def closes() -> list[Close]:
 
 
 def _advice(code: int) -> str:
-    if code == 1003:
+    if code in (1003, 1008):
         return NOT_THE_SAME
     return PERSON if code >= 4500 else COME_BACK
 
