@@ -33,6 +33,7 @@ from wsgateway.fanout import Fanout
 from wsgateway.framing import text_frame
 from wsgateway.guarded_socket import Guard, GuardedSocket, guarded_by
 from wsgateway.handshake import Handshake, select_subprotocol
+from wsgateway.housekeeping import Housekeeping
 from wsgateway.listener import Listener
 from wsgateway.lockouts import Lockouts
 from wsgateway.presence import Presence
@@ -102,6 +103,7 @@ class Gateway:
             presence=self._presence,
             lockouts=self._lockouts,
         )
+        self._housekeeping = Housekeeping(pool, settings)
         self._handshake = Handshake(
             allowed_origins=settings.socket_origins,
             trusted_proxy_hops=settings.service.trusted_proxy_hops,
@@ -136,6 +138,7 @@ class Gateway:
                     self._fanout.run(),
                     self._listener.run(),
                     self._watch.run(),
+                    self._housekeeping.run(),
                 )
             ]
             try:

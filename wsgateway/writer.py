@@ -3,7 +3,7 @@
 An ack goes out only after the commit. A batch that conflicts is tried again; one that Postgres
 objects to is split until the message that it objects to stands alone, so that one bad message
 cannot take others down; while Postgres cannot be reached the senders are told so. A channel whose
-row somebody keeps locked costs the others two seconds, and is then left alone for as long.
+row somebody keeps locked costs the others three seconds, and is then left alone for two.
 """
 
 from __future__ import annotations
