@@ -1,7 +1,7 @@
 """The live connection: it comes back by itself, resumes where it was, and loses no send.
 
 Events are the server's frames as dictionaries (`message`, `deleted`, `joined`, `left`, `removed`,
-`drain_started` ...), and some of the library's own:
+`typing`, `drain_started` ...), and some of the library's own:
 
     {"type": "online"}                                  after every (re)connect
     {"type": "offline", "code", "reason", "seconds"}    it comes back after so many seconds
@@ -122,6 +122,10 @@ class Live(AsyncIterator[Event]):
             pending.waiting -= 1
             if not pending.waiting:
                 self._outbox.forget(pending)
+
+    def typing(self, channel_id: int) -> None:
+        """Tells the others that somebody is typing; they hear of it once in 3 s at most."""
+        self._transmit(json.dumps({"type": "typing", "channel_id": channel_id}))
 
     # From here on: the one task that owns the connection.
 

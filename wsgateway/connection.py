@@ -61,6 +61,11 @@ class Connection:
         if transport.get_write_buffer_size() > self._buffer_bytes:
             self._close_now(Refusal("slow_consumer"))
 
+    def write_if_quiet(self, data: bytes) -> None:
+        """What may be lost: not to somebody who has not read what came before."""
+        if not self._socket.transport.get_write_buffer_size():
+            self.write(data)
+
     def send(self, frame: dict[str, Any]) -> None:
         self.write(text_frame(frame))
 

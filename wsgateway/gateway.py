@@ -36,6 +36,7 @@ from wsgateway.handshake import Handshake, select_subprotocol
 from wsgateway.housekeeping import Housekeeping
 from wsgateway.listener import Listener
 from wsgateway.lockouts import Lockouts
+from wsgateway.member_watch import MemberWatch
 from wsgateway.presence import Presence
 from wsgateway.protocol import (
     Action,
@@ -45,12 +46,14 @@ from wsgateway.protocol import (
     Reply,
     Send,
     Subscribe,
+    Typing,
     Unsubscribe,
     error_frame,
     receive,
     with_ref,
 )
 from wsgateway.session_watch import SessionWatch
+from wsgateway.typists import Typists
 from wsgateway.writer import Writer
 
 logger = logging.getLogger("gatehouse.gateway")
@@ -93,15 +96,18 @@ class Gateway:
             idle_days=settings.auth.session_idle_days,
             unverified_max_seconds=limits.unverified_max_seconds,
         )
+        self._typists = Typists(pool, self._fanout)
         self._listener = Listener(
             lambda: connect_async(
                 settings.database, secrets_.db_passwords, "gatehouse-gateway-listener"
             ),
             fanout=self._fanout,
             watch=self._watch,
+            members=MemberWatch(pool, self._fanout),
             writer=self._writer,
             presence=self._presence,
             lockouts=self._lockouts,
+            typists=self._typists,
         )
         self._housekeeping = Housekeeping(pool, settings)
         self._handshake = Handshake(
@@ -138,6 +144,7 @@ class Gateway:
                     self._fanout.run(),
                     self._listener.run(),
                     self._watch.run(),
+                    self._typists.run(),
                     self._housekeeping.run(),
                 )
             ]
@@ -322,6 +329,8 @@ class Gateway:
                 self._fanout.unsubscribe(connection, channel_id)
                 frame = {"type": "unsubscribed", "channel_id": channel_id}
                 connection.send(with_ref(frame, ref))
+            case Typing(channel_id):
+                self._typists.says(connection.session_id, connection.user_id, channel_id)
             case Close(code):
                 connection.close(Refusal(code), after_acks=True)
 

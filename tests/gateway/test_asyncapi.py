@@ -171,7 +171,7 @@ def talk(stage: Stage) -> None:
     opened.send("send", channel_id=1, client_msg_id=client_msg_id, content="ho", ref="r3")
     assert opened.error() == "conflict"
     add_one_of_each_kind(stage.database, 1, ann.user_id)
-    for kind in ("joined", "deleted", "left"):
+    for kind in ("joined", "deleted", "left", "removed"):
         opened.next(kind)
     opened.send("subscribe", channel_id=1, after_seq=0)
     kinds = [entry["type"] for entry in opened.next("subscribed")["entries"]]
@@ -180,6 +180,9 @@ def talk(stage: Stage) -> None:
     opened.next("message")
     opened.send("ping", ref="")
     assert opened.next("pong")["ref"] == ""
+    bob = stage.open(stage.people.person("Bob"))
+    bob.send("typing", channel_id=1)
+    opened.next("typing")
     opened.send("unsubscribe", channel_id=1)
     opened.next("unsubscribed")
 
