@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,6 +14,7 @@ from db import queries
 _SQL = queries.load("channels")
 _LIST_READABLE = _SQL["list_readable_channels"]
 _FIND_READABLE = _SQL["find_readable_channel"]
+_LIST_UNREADABLE = _SQL["list_unreadable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +56,15 @@ async def find_readable_channel_async(
     async with connection.cursor(row_factory=class_row(LogBounds)) as cursor:
         await cursor.execute(_FIND_READABLE, {"channel_id": channel_id, "user_id": user_id})
         return await cursor.fetchone()
+
+
+async def list_unreadable(
+    connection: AsyncConnection, pairs: Collection[tuple[int, int]]
+) -> set[tuple[int, int]]:
+    """Of these (channel id, user id) those where the user may not read the channel."""
+    values = {
+        "channel_ids": [channel_id for channel_id, _ in pairs],
+        "user_ids": [user_id for _, user_id in pairs],
+    }
+    cursor = await connection.execute(_LIST_UNREADABLE, values)
+    return {(channel_id, user_id) for channel_id, user_id in await cursor.fetchall()}

@@ -43,6 +43,10 @@ CONFLICTED = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.LockNotAvailable,
 )
+# Somebody else keeps a row for longer than lock_timeout.
+LOCKED = psycopg.errors.LockNotAvailable
+# No connection was to be had in all the time that the pool allows.
+NO_CONNECTION = (PoolTimeout, PoolClosed, TooManyRequests)
 FAILED = psycopg.Error  # anything that Postgres or the way to it objects to
 
 LOCK_TIMEOUT_MS = 1000

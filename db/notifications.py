@@ -1,8 +1,8 @@
-"""Listening for NOTIFY: a wake-up and a hint where to look, never the data itself."""
+"""NOTIFY: a wake-up and a hint where to look, never the data itself; typing alone excepted."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 
 from psycopg import AsyncConnection
@@ -13,10 +13,13 @@ _SQL = queries.load("notifications")
 _LISTEN_LOG = _SQL["listen_log"]
 _LISTEN_SESSIONS = _SQL["listen_sessions"]
 _LISTEN_REPLACED = _SQL["listen_replaced"]
+_LISTEN_TYPING = _SQL["listen_typing"]
+_NOTIFY_TYPING = _SQL["notify_typing"]
 
 LOG_CHANNEL = "gatehouse_log"
 SESSIONS_CHANNEL = "gatehouse_sessions"
 REPLACED_CHANNEL = "gatehouse_replaced"
+TYPING_CHANNEL = "gatehouse_typing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +44,21 @@ class ConnectionsReplaced:
     connection_ids: frozenset[int] | None
 
 
-Notice = LogGrown | SessionsChanged | ConnectionsReplaced
+@dataclass(frozen=True, slots=True)
+class Typing:
+    """Who types where: (channel id, user id)."""
+
+    pairs: tuple[tuple[int, int], ...]
+
+
+Notice = LogGrown | SessionsChanged | ConnectionsReplaced | Typing
 
 
 async def listen(connection: AsyncConnection) -> None:
     await connection.execute(_LISTEN_LOG)
     await connection.execute(_LISTEN_SESSIONS)
     await connection.execute(_LISTEN_REPLACED)
+    await connection.execute(_LISTEN_TYPING)
 
 
 async def receive(connection: AsyncConnection, seconds: float) -> AsyncIterator[Notice]:
@@ -57,8 +68,19 @@ async def receive(connection: AsyncConnection, seconds: float) -> AsyncIterator[
             yield LogGrown(_last_seqs(notify.payload), notify.pid)
         elif notify.channel == SESSIONS_CHANNEL:
             yield SessionsChanged(_ids(notify.payload))
+        elif notify.channel == TYPING_CHANNEL:
+            yield Typing(_pairs(notify.payload))
         else:
             yield ConnectionsReplaced(_ids(notify.payload))
+
+
+async def notify_typing(connection: AsyncConnection, said: Collection[tuple[int, int]]) -> None:
+    """Passes on (session id, channel id) of those who may write there; at most 100 of them."""
+    session_ids = [session_id for session_id, _ in said]
+    channel_ids = [channel_id for _, channel_id in said]
+    await connection.execute(
+        _NOTIFY_TYPING, {"session_ids": session_ids, "channel_ids": channel_ids}
+    )
 
 
 def _last_seqs(payload: str) -> dict[int, int] | None:
@@ -74,3 +96,11 @@ def _ids(payload: str) -> frozenset[int] | None:
         return frozenset(int(item) for item in payload.split())
     except ValueError:
         return None
+
+
+def _pairs(payload: str) -> tuple[tuple[int, int], ...]:
+    try:
+        split = (item.split(":") for item in payload.split())
+        return tuple((int(first), int(second)) for first, second in split)
+    except ValueError:
+        return ()

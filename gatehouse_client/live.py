@@ -1,7 +1,7 @@
 """The live connection: it comes back by itself, resumes where it was, and loses no send.
 
 Events are the server's frames as dictionaries (`message`, `deleted`, `joined`, `left`, `removed`,
-`drain_started` ...), and some of the library's own:
+`typing`, `drain_started` ...), and some of the library's own:
 
     {"type": "online"}                                  after every (re)connect
     {"type": "offline", "code", "reason", "seconds"}    it comes back after so many seconds
@@ -123,6 +123,10 @@ class Live(AsyncIterator[Event]):
             if not pending.waiting:
                 self._outbox.forget(pending)
 
+    def typing(self, channel_id: int) -> None:
+        """Tells the others that somebody is typing; they hear of it once in 3 s at most."""
+        self._transmit(json.dumps({"type": "typing", "channel_id": channel_id}))
+
     # From here on: the one task that owns the connection.
 
     async def _run(self) -> None:
@@ -184,6 +188,8 @@ class Live(AsyncIterator[Event]):
             self._transmit(subscribe)
         for pending in self._outbox.reconnected():
             self._transmit(pending)
+        if self._outgoing.empty():  # the gateway hangs up on who says nothing at all
+            self._transmit(json.dumps({"type": "ping"}))
         self._inbox.put({"type": "online"})
         writing = asyncio.create_task(self._write(link, self._outgoing))
         try:

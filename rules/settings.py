@@ -237,6 +237,7 @@ class SocketSettings:
         "WS_SEND_BUFFER_BYTES", _integer(65_536, 268_435_456), "1048576"
     )
     ping_seconds: int = _variable("WS_PING_SECONDS", _integer(1, 3600), "25")
+    first_frame_seconds: int = _variable("WS_FIRST_FRAME_SECONDS", _integer(1, 3600), "30")
     max_lifetime_seconds: int = _variable("WS_MAX_LIFETIME_SECONDS", _integer(1, 604_800), "3300")
     shutdown_spread_seconds: int = _variable("WS_SHUTDOWN_SPREAD_SECONDS", _integer(0, 60), "5")
     unverified_max_seconds: int = _variable("WS_UNVERIFIED_MAX_SECONDS", _integer(5, 3600), "30")

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
-from websockets.http11 import Response
 from websockets.protocol import State
-from websockets.server import ServerProtocol
 
 from db.tickets import Admission
 from rules.client_address import Address
@@ -64,6 +61,11 @@ class Connection:
         if transport.get_write_buffer_size() > self._buffer_bytes:
             self._close_now(Refusal("slow_consumer"))
 
+    def write_if_quiet(self, data: bytes) -> None:
+        """What may be lost: not to somebody who has not read what came before."""
+        if not self._socket.transport.get_write_buffer_size():
+            self.write(data)
+
     def send(self, frame: dict[str, Any]) -> None:
         self.write(text_frame(frame))
 
@@ -107,32 +109,6 @@ class Connection:
         self._close_task = asyncio.create_task(close_socket(self._socket, refusal))
         fields = {"code": refusal.code, "session_id": self.session_id, "user_id": self.user_id}
         logger.info("socket closed: %s", refusal.code, extra={"fields": fields})
-
-
-def guarded_socket(
-    most_unsent_bytes: int, last_look: Callable[[Response], Response]
-) -> type[ServerConnection]:
-    """The library's connection, with what it answers by itself under our rules.
-
-    Pongs are written whether or not the client reads them: not for ever. And whatever answers a
-    handshake goes by `last_look`.
-    """
-
-    class GuardedSocket(ServerConnection):
-        def __init__(self, protocol: ServerProtocol, *arguments: Any, **options: Any) -> None:
-            super().__init__(protocol, *arguments, **options)
-            send_response = protocol.send_response
-            protocol.send_response = lambda response: send_response(  # type: ignore[method-assign]
-                last_look(response)
-            )
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self.transport.get_write_buffer_size() > most_unsent_bytes:
-                logger.warning("a socket was cut: it does not read the answers to its pings")
-                self.transport.abort()
-
-    return GuardedSocket
 
 
 def write_frames(socket: ServerConnection, data: bytes) -> None:

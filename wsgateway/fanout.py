@@ -10,17 +10,21 @@ wrote, and a lost notification costs time, never a message.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from psycopg import AsyncConnection
 
 from db import channels, chat_log
 from db.connections import FAILED, UNAVAILABLE, AsyncPool
 from rules.errors import Refusal
 from rules.log_entry import Entry
 from wsgateway.connection import Connection
+from wsgateway.feed import Feed
 from wsgateway.framing import text_frame
+from wsgateway.recovery import Recovery, Subscription
 
 logger = logging.getLogger("gatehouse.gateway")
 
@@ -29,43 +33,13 @@ RETRY_SECONDS = 0.2
 
 
 @dataclass(slots=True)
-class Feed:
-    """One channel's delivery in this process.
+class Joining:
+    """Of a channel that somebody is joining at this moment: how many are, the newest seq that was
+    heard of meanwhile, and how often its members have changed."""
 
-    `ahead` holds subscribers that joined at a seq which is not delivered yet: what came in their
-    `subscribed` answer must not come again.
-    """
-
-    channel_id: int
-    delivered_seq: int
-    subscribers: set[Connection] = field(default_factory=set)
-    ahead: dict[Connection, int] = field(default_factory=dict)
-
-    def deliver(self, entries: Sequence[Entry]) -> None:
-        """Writes `entries`, which begin right after delivered_seq and have no gaps."""
-        frames = [text_frame(entry.as_object()) for entry in entries]
-        joined = b"".join(frames)
-        first, last = entries[0].seq, entries[-1].seq
-        self.delivered_seq = last
-        for subscriber in tuple(self.subscribers):
-            joined_at = self.ahead.get(subscriber)
-            if joined_at is None:
-                subscriber.write(joined)
-                continue
-            if joined_at >= last:
-                continue
-            subscriber.write(b"".join(frames[max(0, joined_at + 1 - first) :]))
-            del self.ahead[subscriber]
-
-
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """The answer to a subscribe: entries end with last_seq, live delivery begins after it."""
-
-    first_seq: int
-    last_seq: int
-    recovered: bool
-    entries: list[Entry]
+    count: int = 0
+    heard: int = 0
+    member_changes: int = 0
 
 
 class Fanout:
@@ -75,10 +49,8 @@ class Fanout:
         self._recovery_bytes = recovery_bytes
         self._feeds: dict[int, Feed] = {}
         self._behind: dict[int, int] = {}  # channel id -> a seq that is known to exist
-        # Of channels that somebody is joining and that have no feed yet: how many are joining, and
-        # the newest seq that was heard of meanwhile.
-        self._joining: Counter[int] = Counter()
-        self._heard: dict[int, int] = {}
+        self._joining: dict[int, Joining] = {}
+        self._numbers = itertools.count(1)
         self._wake = asyncio.Event()
 
     @property
@@ -93,24 +65,21 @@ class Fanout:
         Raises Refusal not_found for a channel that the user may not read.
         """
         self.unsubscribe(subscriber, channel_id)
-        self._joining[channel_id] += 1
+        joining = self._joining.setdefault(channel_id, Joining())
+        joining.count += 1
         try:
-            return await self._join(subscriber, channel_id, after_seq)
+            return await self._join(subscriber, channel_id, after_seq, joining)
         finally:
-            self._joining[channel_id] -= 1
-            if not self._joining[channel_id]:
+            joining.count -= 1
+            if not joining.count:
                 del self._joining[channel_id]
-                self._heard.pop(channel_id, None)
 
     async def _join(
-        self, subscriber: Connection, channel_id: int, after_seq: int | None
+        self, subscriber: Connection, channel_id: int, after_seq: int | None, joining: Joining
     ) -> Subscription:
+        changes = joining.member_changes
         async with self._pool.connection() as connection:
-            bounds = await channels.find_readable_channel_async(
-                connection, channel_id, subscriber.user_id
-            )
-            if bounds is None:
-                raise Refusal("not_found")
+            bounds = await _require_readable(connection, channel_id, subscriber)
             recovery = Recovery(bounds, after_seq, self._recovery_messages)
             entries = await chat_log.list_entries_between(
                 connection, channel_id, recovery.start, bounds.last_seq, self._recovery_messages
@@ -118,19 +87,32 @@ class Fanout:
         last_seq = bounds.last_seq
         # While we read, the feed may have moved on; what it delivered meanwhile is fetched, until
         # feed and answer meet. No await stands between the last comparison, the joining and the
-        # caller's answer, so nothing is delivered before it or missing after it.
-        while (feed := self._feeds.get(channel_id)) and feed.delivered_seq > last_seq:
-            target = feed.delivered_seq
-            if after_seq is not None:
-                async with self._pool.connection() as connection:
-                    entries += await chat_log.list_entries_between(
+        # caller's answer, so nothing is delivered before it or missing after it. And the subscriber
+        # may have been removed, which neither the feed nor a notification will tell us again.
+        while True:
+            feed = self._feeds.get(channel_id)
+            target = feed.delivered_seq if feed else 0
+            if target <= last_seq and changes == joining.member_changes:
+                break
+            may_have_left = after_seq is None or changes != joining.member_changes
+            changes = joining.member_changes
+            async with self._pool.connection() as connection:
+                if after_seq is not None and target > last_seq:
+                    more = await chat_log.list_entries_between(
                         connection, channel_id, last_seq, target, target - last_seq
                     )
-            last_seq = target
+                    may_have_left |= any(
+                        entry.kind == "left" and entry.sender_id == subscriber.user_id
+                        for entry in more
+                    )
+                    entries += more
+                if may_have_left:
+                    await _require_readable(connection, channel_id, subscriber)
+            last_seq = max(last_seq, target)
         if feed is None:
             feed = self._feeds[channel_id] = Feed(channel_id, last_seq)
-            self.grown({channel_id: self._heard.get(channel_id, 0)})
-        feed.subscribers.add(subscriber)
+            self.grown({channel_id: joining.heard})
+        feed.subscribers[subscriber] = next(self._numbers)
         subscriber.state.subscriptions.add(channel_id)
         if feed.delivered_seq < last_seq:
             feed.ahead[subscriber] = last_seq
@@ -142,11 +124,38 @@ class Fanout:
         feed = self._feeds.get(channel_id)
         if feed is None:
             return
-        feed.subscribers.discard(subscriber)
+        feed.subscribers.pop(subscriber, None)
         feed.ahead.pop(subscriber, None)
         if not feed.subscribers:
             del self._feeds[channel_id]
             self.grown({channel_id: feed.delivered_seq})  # for somebody who is just joining
+
+    def remove(self, subscriber: Connection, channel_id: int) -> None:
+        """Somebody who may no longer read the channel."""
+        self.unsubscribe(subscriber, channel_id)
+        subscriber.send({"type": "removed", "channel_id": channel_id})
+
+    def members_changed(self, channel_ids: Collection[int] | None) -> None:
+        """Members came or went; None: in any channel. Who is just joining looks again."""
+        for channel_id, joining in self._joining.items():
+            if channel_ids is None or channel_id in channel_ids:
+                joining.member_changes += 1
+
+    def subscriptions(
+        self, channel_ids: Collection[int] | None
+    ) -> Mapping[tuple[int, Connection], int]:
+        """(channel id, subscriber) of these channels, None: of all, with the joining's number."""
+        return {
+            (channel_id, subscriber): number
+            for channel_id in (self._feeds if channel_ids is None else channel_ids)
+            if (feed := self._feeds.get(channel_id)) is not None
+            for subscriber, number in feed.subscribers.items()
+        }
+
+    def is_still_subscribed(self, subscriber: Connection, channel_id: int, number: int) -> bool:
+        """By the joining of that number, not by a later one."""
+        feed = self._feeds.get(channel_id)
+        return feed is not None and feed.subscribers.get(subscriber) == number
 
     def leave(self, subscriber: Connection) -> None:
         for channel_id in tuple(subscriber.state.subscriptions):
@@ -160,13 +169,24 @@ class Fanout:
         for channel_id, of_channel in by_channel.items():
             self._accept(channel_id, of_channel)
 
+    def whisper(self, channel_id: int, typing_user_id: int) -> None:
+        """Tells the channel's subscribers who is typing, but for that person."""
+        feed = self._feeds.get(channel_id)
+        if feed is None:
+            return
+        frame = text_frame({"type": "typing", "channel_id": channel_id, "user_id": typing_user_id})
+        for subscriber in tuple(feed.subscribers):
+            if subscriber.user_id != typing_user_id:
+                subscriber.write_if_quiet(frame)
+
     def grown(self, last_seqs: Mapping[int, int]) -> None:
         """These channels are known to have entries up to these seqs."""
         for channel_id, last_seq in last_seqs.items():
             feed = self._feeds.get(channel_id)
             if feed is None:
-                if channel_id in self._joining:
-                    self._heard[channel_id] = max(last_seq, self._heard.get(channel_id, 0))
+                joining = self._joining.get(channel_id)
+                if joining is not None:
+                    joining.heard = max(last_seq, joining.heard)
             elif feed.delivered_seq < last_seq:
                 self._behind[channel_id] = max(last_seq, self._behind.get(channel_id, 0))
                 self._wake.set()
@@ -258,38 +278,15 @@ class Fanout:
                 next_ones.append(entry)
                 expected += 1
         if next_ones:
-            feed.deliver(next_ones)
+            for subscriber in feed.deliver(next_ones):
+                self.remove(subscriber, channel_id)
         self.grown({channel_id: entries[-1].seq})
 
 
-class Recovery:
-    """How much of what was missed is given, and whether that is all of it."""
-
-    def __init__(
-        self, bounds: channels.LogBounds, after_seq: int | None, max_messages: int
-    ) -> None:
-        self._bounds = bounds
-        self._after_seq = after_seq
-        oldest = max(bounds.first_seq - 1, bounds.last_seq - max_messages)
-        if after_seq is None:
-            self.start = bounds.last_seq
-        elif after_seq > bounds.last_seq:  # a database that was restored to an earlier state
-            self.start = oldest
-        else:
-            self.start = max(after_seq, oldest)
-
-    def answer(self, entries: list[Entry], last_seq: int, max_bytes: int) -> Subscription:
-        kept = _newest_within(entries, max_bytes)
-        complete = self._after_seq is None or (
-            self.start == self._after_seq and len(kept) == last_seq - self.start
-        )
-        return Subscription(self._bounds.first_seq, last_seq, complete, kept)
-
-
-def _newest_within(entries: list[Entry], max_bytes: int) -> list[Entry]:
-    size = 0
-    for position in range(len(entries) - 1, -1, -1):
-        size += len(text_frame(entries[position].as_object()))
-        if size > max_bytes:
-            return entries[position + 1 :]
-    return entries
+async def _require_readable(
+    connection: AsyncConnection, channel_id: int, subscriber: Connection
+) -> channels.LogBounds:
+    bounds = await channels.find_readable_channel_async(connection, channel_id, subscriber.user_id)
+    if bounds is None:
+        raise Refusal("not_found")
+    return bounds

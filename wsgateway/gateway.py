@@ -28,13 +28,16 @@ from rules.settings import Settings
 from rules.times import rfc3339
 from rules.versions import ReleasePolicy, version_status
 from wsgateway.admission import AdmissionDesk
-from wsgateway.connection import Connection, close_socket, guarded_socket, write_frames
+from wsgateway.connection import Connection, close_socket, write_frames
 from wsgateway.connections import Connections, Places
 from wsgateway.fanout import Fanout
 from wsgateway.framing import text_frame
+from wsgateway.guarded_socket import Guard, GuardedSocket, guarded_by
 from wsgateway.handshake import Handshake, select_subprotocol
+from wsgateway.housekeeping import Housekeeping
 from wsgateway.listener import Listener
 from wsgateway.lockouts import Lockouts
+from wsgateway.member_watch import MemberWatch
 from wsgateway.presence import Presence
 from wsgateway.protocol import (
     Action,
@@ -44,6 +47,7 @@ from wsgateway.protocol import (
     Reply,
     Send,
     Subscribe,
+    Typing,
     Unsubscribe,
     error_frame,
     receive,
@@ -51,6 +55,7 @@ from wsgateway.protocol import (
 )
 from wsgateway.security_events import SecurityEvents
 from wsgateway.session_watch import SessionWatch
+from wsgateway.typists import Typists
 from wsgateway.writer import Writer
 
 logger = logging.getLogger("gatehouse.gateway")
@@ -59,6 +64,7 @@ HANDSHAKE_SECONDS = 10
 CLOSE_SECONDS = 3
 # Cloud Run kills ten seconds after SIGTERM.
 FLUSH_WITHIN_SECONDS = 5.5
+LAST_HANDSHAKES_SECONDS = 1.0
 EXIT_WITHIN_SECONDS = 8.5
 
 
@@ -93,16 +99,20 @@ class Gateway:
             idle_days=settings.auth.session_idle_days,
             unverified_max_seconds=limits.unverified_max_seconds,
         )
+        self._typists = Typists(pool, self._fanout)
         self._listener = Listener(
             lambda: connect_async(
                 settings.database, secrets_.db_passwords, "gatehouse-gateway-listener"
             ),
             fanout=self._fanout,
             watch=self._watch,
+            members=MemberWatch(pool, self._fanout),
             writer=self._writer,
             presence=self._presence,
             lockouts=self._lockouts,
+            typists=self._typists,
         )
+        self._housekeeping = Housekeeping(pool, settings)
         self._handshake = Handshake(
             allowed_origins=settings.socket_origins,
             trusted_proxy_hops=settings.service.trusted_proxy_hops,
@@ -111,6 +121,12 @@ class Gateway:
             refusal_now=self._refusal_now,
             refusal_for=self._refusal_for,
             probe=self._probe,
+        )
+        self._guard = Guard(
+            # Beyond what Connection.write allows: who reads slowly is told so.
+            most_unsent_bytes=2 * limits.send_buffer_bytes,
+            frames_per_second=limits.max_frames_per_second,
+            last_look=self._handshake.last_look,
         )
         self._stopping = asyncio.Event()
 
@@ -133,6 +149,8 @@ class Gateway:
                     self._fanout.run(),
                     self._listener.run(),
                     self._watch.run(),
+                    self._typists.run(),
+                    self._housekeeping.run(),
                 )
             ]
             try:
@@ -146,10 +164,7 @@ class Gateway:
                     process_request=self._handshake.process_request,
                     process_response=self._handshake.process_response,
                     select_subprotocol=select_subprotocol,
-                    # Beyond what Connection.write allows: who reads slowly is told so.
-                    create_connection=guarded_socket(
-                        2 * limits.send_buffer_bytes, self._handshake.last_look
-                    ),
+                    create_connection=guarded_by(self._guard),
                     compression=None,
                     server_header=None,
                     open_timeout=HANDSHAKE_SECONDS,
@@ -191,6 +206,10 @@ class Gateway:
             async with asyncio.timeout_at(started + FLUSH_WITHIN_SECONDS):
                 await self._writer.flushed()
         server.close(code=1012, reason="service_restart")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_HANDSHAKES_SECONDS):
+                await server.wait_closed()
+        self._guard.cut_handshakes()  # whoever has only connected would hold us up to the end
         try:
             async with asyncio.timeout_at(started + EXIT_WITHIN_SECONDS):
                 await server.wait_closed()
@@ -251,6 +270,8 @@ class Gateway:
             limits=self._limits,
             buffer_bytes=self._settings.socket.send_buffer_bytes,
         )
+        assert isinstance(socket, GuardedSocket)  # noqa: S101 - serve() was told to make it
+        socket.on_flood = lambda: connection.close(Refusal("rate_limited"), after_acks=True)
         self._connections.add(connection)
         try:
             fields = {"user_id": admission.user_id, "session_id": admission.session_id}
@@ -265,11 +286,17 @@ class Gateway:
     async def _read(
         self, socket: ServerConnection, connection: Connection, changes_seen: int
     ) -> None:
+        call_later = asyncio.get_running_loop().call_later
         lifetime = self._settings.socket.max_lifetime_seconds
         # Staggered, so that those who came together do not all come back together.
-        expiry = asyncio.get_running_loop().call_later(
+        expiry = call_later(
             lifetime * random.uniform(0.9, 1.0),  # noqa: S311 - not a secret
             lambda: connection.close(Refusal("lifetime"), after_acks=True),
+        )
+        # Who never asks for anything gets nothing, and takes a place from somebody who would.
+        silence = call_later(
+            self._settings.socket.first_frame_seconds,
+            lambda: connection.close(Refusal("policy", "No frame came.")),
         )
         try:
             # A revocation that was heard of while the ticket was being spent did not find this
@@ -277,6 +304,7 @@ class Gateway:
             if self._watch.changes != changes_seen:
                 await self._watch.check(connection.session_id)
             async for message in socket:
+                silence.cancel()
                 if connection.is_ending:
                     continue
                 for action in receive(connection.state, message, time.monotonic()):
@@ -291,6 +319,7 @@ class Gateway:
             connection.close(Refusal("internal_error"))
         finally:
             expiry.cancel()
+            silence.cancel()
         await connection.closed()
 
     async def _carry_out(self, connection: Connection, action: Action) -> None:
@@ -308,6 +337,8 @@ class Gateway:
                 self._fanout.unsubscribe(connection, channel_id)
                 frame = {"type": "unsubscribed", "channel_id": channel_id}
                 connection.send(with_ref(frame, ref))
+            case Typing(channel_id):
+                self._typists.says(connection.session_id, connection.user_id, channel_id)
             case Close(code):
                 connection.close(Refusal(code), after_acks=True)
 

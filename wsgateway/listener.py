@@ -19,13 +19,16 @@ from db.notifications import (
     LogGrown,
     Notice,
     SessionsChanged,
+    Typing,
     listen,
     receive,
 )
 from wsgateway.fanout import Fanout
 from wsgateway.lockouts import Lockouts
+from wsgateway.member_watch import MemberWatch
 from wsgateway.presence import Presence
 from wsgateway.session_watch import SessionWatch
+from wsgateway.typists import Typists
 from wsgateway.writer import Writer
 
 logger = logging.getLogger("gatehouse.gateway")
@@ -45,16 +48,20 @@ class Listener:
         *,
         fanout: Fanout,
         watch: SessionWatch,
+        members: MemberWatch,
         writer: Writer,
         presence: Presence,
         lockouts: Lockouts,
+        typists: Typists,
     ) -> None:
         self._connect = connect
         self._fanout = fanout
         self._watch = watch
+        self._members = members
         self._writer = writer
         self._presence = presence
         self._lockouts = lockouts
+        self._typists = typists
 
     async def run(self) -> None:
         while True:
@@ -79,6 +86,7 @@ class Listener:
 
     async def _look_at_everything(self) -> None:
         await self._watch.sweep()
+        await self._members.sweep()
         await self._fanout.look_at_everything()
         await self._presence.report()
         await self._lockouts.read()
@@ -96,6 +104,9 @@ class Listener:
             case LogGrown(last_seqs, backend_pid) if last_seqs is not None:
                 if backend_pid != self._writer.storing_pid:
                     self._fanout.grown(last_seqs)
+            case Typing(pairs):
+                for channel_id, user_id in pairs:
+                    self._typists.heard(user_id, channel_id)
             case ConnectionsReplaced():
                 await self._presence.report()
             case LogGrown():

@@ -57,13 +57,18 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Typing:
+    channel_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """An error frame with this code goes out, then the close code that belongs to it."""
 
     code: str
 
 
-Action = Reply | Pong | Subscribe | Unsubscribe | Send | Close
+Action = Reply | Pong | Subscribe | Unsubscribe | Send | Typing | Close
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +167,10 @@ def _send(state: SocketState, frame: Fields, ref: str | None) -> Action:
     )
 
 
+def _typing(state: SocketState, frame: Fields, ref: str | None) -> Action:
+    return Typing(frame.required("channel_id", fields.row_id))
+
+
 def _ping(state: SocketState, frame: Fields, ref: str | None) -> Action:
     return Pong(ref)
 
@@ -170,5 +179,6 @@ _HANDLERS: Mapping[str, Callable[[SocketState, Fields, str | None], Action]] = {
     "subscribe": _subscribe,
     "unsubscribe": _unsubscribe,
     "send": _send,
+    "typing": _typing,
     "ping": _ping,
 }

@@ -2,7 +2,8 @@
 
 An ack goes out only after the commit. A batch that conflicts is tried again; one that Postgres
 objects to is split until the message that it objects to stands alone, so that one bad message
-cannot take others down; while Postgres cannot be reached the senders are told so.
+cannot take others down; while Postgres cannot be reached the senders are told so. A channel whose
+row somebody keeps locked costs the others three seconds, and is then left alone for two.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from db.chat_log import AppendResult, NewMessage, WriteLimits, append_messages_async
-from db.connections import CONFLICTED, UNAVAILABLE, AsyncPool
+from db.connections import CONFLICTED, LOCKED, NO_CONNECTION, UNAVAILABLE, AsyncPool
 from rules.append_verdict import REPEAT, STORED, refusal_of
 from rules.errors import Refusal
 from rules.log_entry import Entry
@@ -30,6 +31,7 @@ logger = logging.getLogger("gatehouse.gateway")
 MAX_BATCH = 100
 MAX_WAITING = 10_000
 ATTEMPTS = 4
+LOCKED_ATTEMPTS = 2  # each waits for lock_timeout
 RETRY_AFTER_SECONDS = 2
 
 
@@ -51,6 +53,8 @@ class Writer:
         # deliver ourselves, and reading it from the table as well would be work for nothing.
         self.storing_pid: int | None = None
         self.stored = 0
+        # Channels whose row was kept locked: not tried again before this monotonic time.
+        self._locked_until: dict[int, float] = {}
 
     def submit(self, connection: Connection, send: Send) -> None:
         message = NewMessage(
@@ -73,11 +77,17 @@ class Writer:
         await self._batcher.flushed()
 
     async def _store(self, batch: list[PendingSend]) -> None:
+        batch = self._without_locked_channels(batch)
+        if not batch:
+            return
         try:
             results = await self._append([pending.message for pending in batch])
         except CONFLICTED as error:
             by_channel = _by_channel(batch)
             if len(by_channel) == 1:
+                if isinstance(error, LOCKED):
+                    channel_id = batch[0].message.channel_id
+                    self._locked_until[channel_id] = time.monotonic() + RETRY_AFTER_SECONDS
                 _refuse_for_now(batch, error)
             else:  # somebody keeps the row of one channel: that is no matter of the others
                 for of_channel in by_channel:
@@ -95,17 +105,37 @@ class Writer:
         else:
             self._deliver(batch, results)
 
+    def _without_locked_channels(self, batch: list[PendingSend]) -> list[PendingSend]:
+        """The batch without the messages that would only wait for a lock again."""
+        if not self._locked_until:
+            return batch
+        now = time.monotonic()
+        self._locked_until = {
+            channel_id: until for channel_id, until in self._locked_until.items() if until > now
+        }
+        free = []
+        for pending in batch:
+            if pending.message.channel_id in self._locked_until:
+                _refuse(pending, Refusal("unavailable", retry_after_seconds=RETRY_AFTER_SECONDS))
+            else:
+                free.append(pending)
+        return free
+
     async def _append(self, messages: Sequence[NewMessage]) -> list[AppendResult]:
         """A repeat after a lost answer is harmless: client_msg_id makes it the same message."""
+        channel_ids = {message.channel_id for message in messages}
+        locked_attempts = LOCKED_ATTEMPTS if len(channel_ids) == 1 else 1
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with self._pool.connection() as connection:
                     self.storing_pid = connection.info.backend_pid
                     return await append_messages_async(connection, messages, self._limits)
-            except (*UNAVAILABLE, *CONFLICTED):
+            except NO_CONNECTION:
+                raise  # it has been waited for; the senders need an answer
+            except (*UNAVAILABLE, *CONFLICTED) as error:
                 # What was stored before the answer got lost is found through the table.
-                self._fanout.suspect({message.channel_id for message in messages})
-                if attempt == ATTEMPTS:
+                self._fanout.suspect(channel_ids)
+                if attempt == (locked_attempts if isinstance(error, LOCKED) else ATTEMPTS):
                     raise
                 await asyncio.sleep(0.05 * 2**attempt)
             finally:

@@ -36,6 +36,7 @@ _ADVICE = {
 def document(settings: Settings) -> dict[str, Any]:
     url = urlsplit(settings.service.public_ws_url or DEFAULT_WS_URL)
     received, sent = frames.client_frames(), frames.server_frames()
+    messages = _messages(received, sent)
     return {
         "asyncapi": "3.0.0",
         "info": {"title": "Gatehouse, the socket", "version": VERSION, "description": _ABOUT},
@@ -51,18 +52,13 @@ def document(settings: Settings) -> dict[str, Any]:
         "channels": {
             "socket": {
                 "address": None,  # the server's pathname is all of it
-                "messages": {
-                    name: {"$ref": f"#/components/messages/{name}"} for name in received | sent
-                },
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
                 "bindings": {"ws": {"method": "GET", "bindingVersion": "0.1.0"}},
             }
         },
         "operations": _operations(received, sent),
         "components": {
-            "messages": {
-                name: {"name": name, "payload": schema}
-                for name, schema in (received | sent).items()
-            },
+            "messages": messages,
             "schemas": schemas.components(settings),
             "securitySchemes": {
                 "ticket": {
@@ -88,16 +84,27 @@ def document(settings: Settings) -> dict[str, Any]:
     }
 
 
+def _messages(received: dict[str, Schema], sent: dict[str, Schema]) -> dict[str, Any]:
+    """By key: the type, where both sides send frames of that type the client's with a suffix."""
+    by_key = {_client_key(kind, sent): (kind, schema) for kind, schema in received.items()}
+    by_key |= {kind: (kind, schema) for kind, schema in sent.items()}
+    return {key: {"name": kind, "payload": schema} for key, (kind, schema) in by_key.items()}
+
+
+def _client_key(kind: str, sent: dict[str, Schema]) -> str:
+    return f"{kind}_by_client" if kind in sent else kind
+
+
 def _operations(received: dict[str, Schema], sent: dict[str, Schema]) -> dict[str, Any]:
     channel = {"$ref": "#/channels/socket"}
     operations: dict[str, Any] = {
         f"receive_{kind}": {
             "action": "receive",
             "channel": channel,
-            "messages": [_message(kind)],
+            "messages": [_message(_client_key(kind, sent))],
             "reply": {
                 "channel": channel,
-                "messages": [_message(ANSWERS[kind]), _message("error")],
+                "messages": [_message(answer) for answer in (ANSWERS[kind], "error") if answer],
             },
         }
         for kind in received

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from api.descriptions.schemas import BOOLEAN, ENTRIES, Schema, closed, ref, text
@@ -38,6 +39,7 @@ _CLOSING = (
     "unavailable",
     "internal_error",
     "unsupported_data",
+    "policy",
 )
 # Error frames after which the socket stays open.
 _ANSWERING = (
@@ -67,7 +69,7 @@ def closes() -> list[Close]:
 
 
 def _advice(code: int) -> str:
-    if code == 1003:
+    if code in (1003, 1008):
         return NOT_THE_SAME
     return PERSON if code >= 4500 else COME_BACK
 
@@ -91,6 +93,7 @@ def client_frames() -> dict[str, Schema]:
             "client_msg_id": ref("ClientMsgId"),
             "content": ref("Content"),
         },
+        "typing": {"channel_id": ref("Id")},
         "ping": {},
     }
     return {
@@ -102,7 +105,13 @@ def client_frames() -> dict[str, Schema]:
 
 
 # Which frame answers which, when it is not an error.
-ANSWERS = {"subscribe": "subscribed", "unsubscribe": "unsubscribed", "send": "ack", "ping": "pong"}
+ANSWERS: Mapping[str, str | None] = {
+    "subscribe": "subscribed",
+    "unsubscribe": "unsubscribed",
+    "send": "ack",
+    "typing": None,
+    "ping": "pong",
+}
 
 _REF: Schema = text(0, REF_MAX_CHARS, description="Echoed in the answer.")
 
@@ -141,6 +150,8 @@ def server_frames() -> dict[str, Schema]:
             "duplicate": BOOLEAN,
             "ref": _REF,
         },
+        "removed": {"channel_id": ref("Id")},
+        "typing": {"channel_id": ref("Id"), "user_id": ref("Id")},
         "pong": {"server_time": ref("Time"), "ref": _REF},
         "session_revoked": {"reason": {"type": "string", "minLength": 1}},
         "error": {

@@ -58,7 +58,11 @@ GRANT EXECUTE ON FUNCTION redeem_tickets, report_presence TO gatehouse_gateway;
 GRANT SELECT (id), DELETE ON gateway_connections TO gatehouse_gateway;
 GRANT SELECT (id), DELETE ON gateway_instances TO gatehouse_gateway;
 GRANT SELECT ON chat_channels, chat_members, chat_messages TO gatehouse_gateway;
-GRANT EXECUTE ON FUNCTION append_messages TO gatehouse_gateway;
+GRANT EXECUTE ON FUNCTION append_messages, notify_typing TO gatehouse_gateway;
+
+-- Whatever is old goes through functions that decide what that is.
+GRANT EXECUTE ON FUNCTION forget_tickets, forget_nonces, forget_refresh_tokens, forget_sessions,
+    forget_limits, forget_security_events, forget_messages TO gatehouse_gateway;
 
 -- Limits are touched through functions alone; events are written and never changed.
 GRANT EXECUTE ON FUNCTION reserve_attempt, settle_attempt TO gatehouse_api, gatehouse_gateway;

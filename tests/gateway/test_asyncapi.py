@@ -122,6 +122,7 @@ def stage(database: Database, processes: Processes) -> Iterator[Stage]:
     hasty = {
         "WS_MAX_LIFETIME_SECONDS": "3",
         "WS_PING_SECONDS": "1",
+        "WS_FIRST_FRAME_SECONDS": "2",
         "WS_MAX_CONNECTIONS_PER_ACCOUNT": "1",
     }
     _, api_port = processes.start_service("api", api_environment(database))
@@ -170,7 +171,7 @@ def talk(stage: Stage) -> None:
     opened.send("send", channel_id=1, client_msg_id=client_msg_id, content="ho", ref="r3")
     assert opened.error() == "conflict"
     add_one_of_each_kind(stage.database, 1, ann.user_id)
-    for kind in ("joined", "deleted", "left"):
+    for kind in ("joined", "deleted", "left", "removed"):
         opened.next(kind)
     opened.send("subscribe", channel_id=1, after_seq=0)
     kinds = [entry["type"] for entry in opened.next("subscribed")["entries"]]
@@ -179,6 +180,9 @@ def talk(stage: Stage) -> None:
     opened.next("message")
     opened.send("ping", ref="")
     assert opened.next("pong")["ref"] == ""
+    bob = stage.open(stage.people.person("Bob"))
+    bob.send("typing", channel_id=1)
+    opened.next("typing")
     opened.send("unsubscribe", channel_id=1)
     opened.next("unsubscribed")
 
@@ -280,12 +284,15 @@ def ends_in_good_time(stage: Stage) -> None:
     first = stage.open(person, stage.hasty_port)
     first.next("connected")
     second = stage.open(person, stage.hasty_port)
+    second.send("ping")
     assert first.end() == (4509, "replaced")
     assert second.end() == (4440, "lifetime")
 
-    silent = stage.people.ticket(stage.people.person())
+    assert stage.open(stage.people.person(), stage.hasty_port).end() == (1008, "policy")
+
+    dead = stage.people.ticket(stage.people.person())
     messages, close = speak_below_the_library(
-        stage.hasty_port, silent, [], answer_pings=False, pause_seconds=0
+        stage.hasty_port, dead, [b'{"type":"ping"}'], answer_pings=False, pause_seconds=0
     )
     for message in messages:
         stage.description.check_sent_by_gateway(message)

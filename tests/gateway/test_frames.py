@@ -219,3 +219,35 @@ class TestFlood:
         assert 20 <= len(stored) < 100  # a burst of twice the rate, and what flowed in meanwhile
         assert [frame["type"] for frame in opened.unread] == ["ack"] * len(stored) + ["error"]
         assert opened.unread[-1]["code"] == "rate_limited"
+
+    @pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.PONG, Opcode.CONT])
+    def test_frames_that_are_no_messages_are_counted_too(
+        self,
+        database: Database,
+        people: People,
+        start_gateway: StartGateway,
+        sockets: Sockets,
+        opcode: Opcode,
+    ) -> None:
+        _, port = start_gateway(database, WS_MAX_FRAMES_PER_SECOND="10")
+        opened, other = (sockets.admitted(port, people.ticket(people.person())) for _ in range(2))
+        if opcode is Opcode.CONT:
+            opened.connection.socket.sendall(serialized(Frame(Opcode.TEXT, b"{", fin=False)))
+        opened.connection.socket.sendall(serialized(Frame(opcode, b"", fin=opcode != 0)) * 400)
+        assert opened.closed() == (4429, "rate_limited")
+        assert [frame["code"] for frame in opened.unread] == ["rate_limited"]
+        assert other.is_alive()
+
+
+def test_a_socket_that_sends_no_frame_at_all_is_closed_with_1008(
+    database: Database, people: People, start_gateway: StartGateway, sockets: Sockets
+) -> None:
+    _, port = start_gateway(database, WS_FIRST_FRAME_SECONDS="1")
+    ada = people.person()
+    talker, silent = (sockets.admitted(port, people.ticket(ada)) for _ in range(2))
+    assert talker.is_alive()
+    assert silent.closed() == (1008, "policy")
+    assert [frame["code"] for frame in silent.unread] == ["policy"]
+    silent_too = sockets.admitted(port, people.ticket(ada))
+    assert silent_too.closed() == (1008, "policy")
+    assert talker.is_alive()  # one frame is enough for good

@@ -164,3 +164,5 @@ def test_a_stuck_client_does_not_hold_up_the_exit(
         gateway.send_signal(signal.SIGTERM)
         assert gateway.wait(CLOUD_RUN_SECONDS + 5) == 0
         assert time.monotonic() - started < CLOUD_RUN_SECONDS
+        if stuck == "has only connected":
+            assert "did not close" not in gateway.output

@@ -96,7 +96,11 @@ def test_one_who_hangs_up_without_having_read_does_not_take_the_gateway_along(
     assert roomy.reader.is_alive()
 
 
-def test_one_who_pings_without_reading_the_pongs_is_cut_off(crowd: Crowd) -> None:
+def test_one_who_pings_without_reading_the_pongs_is_cut_off(
+    house: House, start_gateway: StartGateway, sockets: Sockets
+) -> None:
+    _, port = start_gateway(house.database, WS_MAX_FRAMES_PER_SECOND="1000000")
+    crowd = Crowd(house, port, sockets)
     sleeper = crowd.sleeper()
     crowd.people.fill(crowd.ada, crowd.channel, 50, "more than its client takes from the network")
     assert pings_taken(sleeper, 500_000) < 500_000  # 66 MB

@@ -126,7 +126,7 @@ class SocketDescription:
     seen_closes: set[tuple[int, str]] = field(default_factory=set)
 
     def frames(self, action: str) -> set[str]:
-        """The types of the frames that the gateway is described to "receive" or "send"."""
+        """The keys of the frames that the gateway is described to "receive" or "send"."""
         found = set()
         for operation in self.document["operations"].values():
             own = [operation["messages"]] if operation["action"] == action else []
@@ -143,15 +143,13 @@ class SocketDescription:
 
     def check_sent_by_client(self, frame: Mapping[str, Any]) -> None:
         """For frames that a client means well; what it breaks on purpose is nobody's promise."""
-        assert frame["type"] in self.frames("receive"), f"{frame['type']} is not described"
-        self._check(frame)
+        self._check("receive", frame)
 
     def check_sent_by_gateway(self, message: str | bytes) -> dict[str, Any]:
         """The frame in a message, which must be a described one."""
         assert isinstance(message, str)
         frame: dict[str, Any] = json.loads(message)
-        assert frame["type"] in self.frames("send"), f"{frame['type']} is not described"
-        self._check(frame)
+        self._check("send", frame)
         if frame["type"] == "error":
             self.seen_errors.add(frame["code"])
         return frame
@@ -166,10 +164,12 @@ class SocketDescription:
             assert (code, "") in self.closes(), f"{code} {reason} is not described"
             self.seen_closes.add((code, ""))
 
-    def _check(self, frame: Mapping[str, Any]) -> None:
-        message = self.document["components"]["messages"][frame["type"]]
-        validate(self.document, message["payload"], frame, frame["type"])
-        self.seen_frames.add(frame["type"])
+    def _check(self, action: str, frame: Mapping[str, Any]) -> None:
+        messages = self.document["components"]["messages"]
+        keys = [key for key in self.frames(action) if messages[key]["name"] == frame["type"]]
+        assert len(keys) == 1, f"{frame['type']} is not described"
+        validate(self.document, messages[keys[0]]["payload"], frame, frame["type"])
+        self.seen_frames.add(keys[0])
 
 
 def validate(document: Document, schema: Document, value: Any, what: str) -> None:

@@ -24,3 +24,19 @@ WHERE c.id = %(channel_id)s
         WHERE m.channel_id = c.id AND m.user_id = %(user_id)s
     )
   )
+
+-- name: list_unreadable
+-- Of these pairs of a channel and a user those where the user may not read the channel any more.
+SELECT asked.channel_id, asked.user_id
+FROM unnest(%(channel_ids)s::bigint[], %(user_ids)s::bigint[]) AS asked (channel_id, user_id)
+WHERE NOT EXISTS (
+    SELECT FROM chat_channels c
+    WHERE c.id = asked.channel_id
+      AND (
+        c.kind = 'global'
+        OR EXISTS (
+            SELECT FROM chat_members m
+            WHERE m.channel_id = c.id AND m.user_id = asked.user_id
+        )
+      )
+)

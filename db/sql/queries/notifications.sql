@@ -6,3 +6,9 @@ LISTEN gatehouse_sessions
 
 -- name: listen_replaced
 LISTEN gatehouse_replaced
+
+-- name: listen_typing
+LISTEN gatehouse_typing
+
+-- name: notify_typing
+SELECT notify_typing(%(session_ids)s::bigint[], %(channel_ids)s::bigint[])
