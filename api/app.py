@@ -31,7 +31,17 @@ from api.middleware.methods import Methods
 from api.middleware.refused_requests import RefusedRequests
 from api.middleware.request_id import RequestId
 from api.middleware.security_headers import SecurityHeaders
-from api.resources import accounts, channels, descriptions, health, sessions, ws_tickets
+from api.resources import (
+    accounts,
+    channels,
+    descriptions,
+    health,
+    members,
+    messages,
+    people,
+    sessions,
+    ws_tickets,
+)
 from api.services import Services
 
 
@@ -81,7 +91,13 @@ def create_app(services: Services) -> falcon.App[Request, Response]:
         "/auth/sessions/{session_id:id}": sessions.OneSession(services),
         "/auth/ws-ticket": ws_tickets.WsTickets(services),
         "/chat/channels": channels.Channels(services),
-        "/chat/channels/{channel_id:id}/messages": channels.Messages(services),
+        "/chat/channels/direct": channels.Direct(services),
+        "/chat/channels/{channel_id:id}/members": members.Members(services),
+        "/chat/channels/{channel_id:id}/members/{user_id:id}": members.OneMember(services),
+        "/chat/channels/{channel_id:id}/messages": messages.Messages(services),
+        "/chat/channels/{channel_id:id}/messages/{seq:id}": messages.OneMessage(services),
+        "/users": people.People(services),
+        "/users/{user_id:id}": people.OnePerson(services),
     }
     for path, resource in routes.items():
         app.add_route(path, resource)

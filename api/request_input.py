@@ -52,5 +52,10 @@ class Query:
             raise invalid_field(name, "must be a whole number")
         return read(name, int(raw))
 
+    def required(self, name: str, read: Callable[[str, str], T]) -> T:
+        if name not in self._params:
+            raise invalid_field(name, "is missing")
+        return read(name, self._params[name])
+
     def seq(self, name: str) -> int | None:
         return self.integer(name, sequence_number)

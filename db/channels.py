@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from psycopg import AsyncConnection, Connection
-from psycopg.rows import class_row
+from psycopg.rows import class_row, scalar_row
 
 from db import queries
 
 _SQL = queries.load("channels")
 _LIST_READABLE = _SQL["list_readable_channels"]
+_CREATE_GROUP = _SQL["create_group"]
+_OPEN_DIRECT = _SQL["open_direct"]
 _FIND_READABLE = _SQL["find_readable_channel"]
 _LIST_UNREADABLE = _SQL["list_unreadable"]
 
@@ -24,6 +26,9 @@ class Channel:
     name: str | None
     created_at: datetime
     last_seq: int
+    role: str | None  # the user's: owner, member, or none in a channel of everybody
+    peer_id: int | None  # direct only: who is at the other end
+    peer_name: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +39,26 @@ class LogBounds:
     first_seq: int
 
 
-def list_readable_channels(connection: Connection, user_id: int) -> list[Channel]:
+def list_readable_channels(
+    connection: Connection, user_id: int, channel_id: int | None = None
+) -> list[Channel]:
+    """Newest first; with `channel_id` that one alone, if the user may read it."""
+    values = {"user_id": user_id, "channel_id": channel_id}
     with connection.cursor(row_factory=class_row(Channel)) as cursor:
-        return cursor.execute(_LIST_READABLE, {"user_id": user_id}).fetchall()
+        return cursor.execute(_LIST_READABLE, values).fetchall()
+
+
+def create_group(connection: Connection, *, owner_id: int, name: str, request_id: str) -> int:
+    """Returns the new channel's id."""
+    values = {"owner_id": owner_id, "name": name, "request_id": request_id}
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return int(str(cursor.execute(_CREATE_GROUP, values).fetchone()))
+
+
+def open_direct(connection: Connection, user_id: int, other_id: int) -> tuple[int, bool] | None:
+    """(channel id, whether it is new); None where the other does not exist or is disabled."""
+    values = {"user_id": user_id, "other_id": other_id}
+    return connection.execute(_OPEN_DIRECT, values).fetchone()
 
 
 def find_readable_channel(

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import AsyncConnection, Connection
-from psycopg.rows import class_row
+from psycopg.rows import class_row, scalar_row
 
 from db import queries
 from rules.client_address import Address
@@ -26,6 +26,7 @@ _APPEND = _SQL["append_messages"]
 _AFTER = _SQL["list_entries_after"]
 _BEFORE = _SQL["list_entries_before"]
 _OF_CHANNELS_AFTER = _SQL["list_entries_of_channels_after"]
+_ERASE = _SQL["erase_message"]
 _LAST_SEQS = _SQL["list_last_seqs"]
 
 NO_END = 2**63 - 1
@@ -108,6 +109,20 @@ def _arguments(messages: Sequence[NewMessage], limits: WriteLimits) -> Mapping[s
         "request_ids": [message.request_id for message in messages],
         "address_keys": [chat_from_address(message.address) for message in messages],
     }
+
+
+def erase_message(
+    connection: Connection, *, actor_id: int | None, channel_id: int, seq: int, request_id: str
+) -> str:
+    """erased, already, not_found or forbidden; without an actor it is an operator who erases."""
+    values = {
+        "actor_id": actor_id,
+        "channel_id": channel_id,
+        "seq": seq,
+        "request_id": request_id,
+    }
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return str(cursor.execute(_ERASE, values).fetchone())
 
 
 def list_entries_after(

@@ -13,12 +13,14 @@ _SQL = queries.load("notifications")
 _LISTEN_LOG = _SQL["listen_log"]
 _LISTEN_SESSIONS = _SQL["listen_sessions"]
 _LISTEN_REPLACED = _SQL["listen_replaced"]
+_LISTEN_MEMBERS = _SQL["listen_members"]
 _LISTEN_TYPING = _SQL["listen_typing"]
 _NOTIFY_TYPING = _SQL["notify_typing"]
 
 LOG_CHANNEL = "gatehouse_log"
 SESSIONS_CHANNEL = "gatehouse_sessions"
 REPLACED_CHANNEL = "gatehouse_replaced"
+MEMBERS_CHANNEL = "gatehouse_members"
 TYPING_CHANNEL = "gatehouse_typing"
 
 
@@ -45,19 +47,27 @@ class ConnectionsReplaced:
 
 
 @dataclass(frozen=True, slots=True)
+class MembersGone:
+    """Members of these channels were taken out or changed; None means look at everything."""
+
+    channel_ids: frozenset[int] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Typing:
     """Who types where: (channel id, user id)."""
 
     pairs: tuple[tuple[int, int], ...]
 
 
-Notice = LogGrown | SessionsChanged | ConnectionsReplaced | Typing
+Notice = LogGrown | SessionsChanged | ConnectionsReplaced | MembersGone | Typing
 
 
 async def listen(connection: AsyncConnection) -> None:
     await connection.execute(_LISTEN_LOG)
     await connection.execute(_LISTEN_SESSIONS)
     await connection.execute(_LISTEN_REPLACED)
+    await connection.execute(_LISTEN_MEMBERS)
     await connection.execute(_LISTEN_TYPING)
 
 
@@ -68,6 +78,8 @@ async def receive(connection: AsyncConnection, seconds: float) -> AsyncIterator[
             yield LogGrown(_last_seqs(notify.payload), notify.pid)
         elif notify.channel == SESSIONS_CHANNEL:
             yield SessionsChanged(_ids(notify.payload))
+        elif notify.channel == MEMBERS_CHANNEL:
+            yield MembersGone(_ids(notify.payload))
         elif notify.channel == TYPING_CHANNEL:
             yield Typing(_pairs(notify.payload))
         else:

@@ -14,6 +14,8 @@ _SQL = queries.load("users")
 _INSERT = _SQL["insert_user"]
 _BY_EMAIL = _SQL["find_user_by_email_key"]
 _BY_ID = _SQL["find_user_by_id"]
+_FIND_PERSON = _SQL["find_person"]
+_PEOPLE_NAMED = _SQL["list_people_named"]
 _REPLACE_PASSWORD = _SQL["replace_password_hash"]
 _UPDATE_DISPLAY_NAME = _SQL["update_display_name"]
 
@@ -26,6 +28,14 @@ class User:
     is_admin: bool
     password_hash: str = field(repr=False)
     disabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """What people may know of each other."""
+
+    id: int
+    display_name: str
 
 
 def insert_user(
@@ -63,3 +73,16 @@ def replace_password_hash(
 def update_display_name(connection: Connection, user_id: int, display_name: str) -> None:
     values = {"user_id": user_id, "display_name": display_name}
     connection.execute(_UPDATE_DISPLAY_NAME, values)
+
+
+def find_person(connection: Connection, user_id: int) -> Person | None:
+    """None for a disabled account too: nobody answers there."""
+    with connection.cursor(row_factory=class_row(Person)) as cursor:
+        return cursor.execute(_FIND_PERSON, (user_id,)).fetchone()
+
+
+def list_people_named(connection: Connection, display_name: str, limit: int) -> list[Person]:
+    """Those who are called exactly this, the longest-standing first."""
+    values = {"display_name": display_name, "limit": limit}
+    with connection.cursor(row_factory=class_row(Person)) as cursor:
+        return cursor.execute(_PEOPLE_NAMED, values).fetchall()

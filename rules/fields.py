@@ -18,6 +18,7 @@ T = TypeVar("T")
 MAX_ID = 2**53 - 1  # every id stays exact in a JavaScript client
 EMAIL_MAX_CHARS = 254  # RFC 5321, 4.5.3.1.3, less the angle brackets
 DISPLAY_NAME_MAX_CHARS = 40
+CHANNEL_NAME_MAX_CHARS = 80
 PASSWORD_MIN_CHARS, PASSWORD_MAX_CHARS = 8, 128
 
 
@@ -100,7 +101,16 @@ def content(longest: int) -> Callable[[str, Any], str]:
 
 def display_name(name: str, value: Any) -> str:
     """1 to 40 characters without control, format-override or line-breaking characters."""
-    string = bounded_text(1, DISPLAY_NAME_MAX_CHARS)(name, value)
+    return _shown_name(name, value, DISPLAY_NAME_MAX_CHARS)
+
+
+def channel_name(name: str, value: Any) -> str:
+    """The same, up to 80."""
+    return _shown_name(name, value, CHANNEL_NAME_MAX_CHARS)
+
+
+def _shown_name(name: str, value: Any, longest: int) -> str:
+    string = bounded_text(1, longest)(name, value)
     if any(_unseen(character) for character in string):
         raise invalid_field(name, "must not contain control characters")
     if not string.strip():

@@ -47,6 +47,10 @@ def chat_from_address(address: Address | None) -> str:
     return f"chat:ip:{source(address)}"
 
 
+def channels_of_account(user_id: int) -> str:
+    return f"channel:account:{user_id}"
+
+
 def tickets_of_session(session_id: int) -> str:
     return f"ticket:session:{session_id}"
 

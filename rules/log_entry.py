@@ -17,7 +17,7 @@ class Entry:
     channel_id: int
     seq: int
     kind: str
-    sender_id: int
+    sender_id: int | None  # none where an operator deleted
     sender_name: str | None
     content: str | None
     client_msg_id: UUID | None

@@ -51,7 +51,7 @@ class Feed:
         return departed
 
 
-def _departure(departures: list[tuple[int, int]], user_id: int, after: int) -> int | None:
+def _departure(departures: list[tuple[int | None, int]], user_id: int, after: int) -> int | None:
     """The seq with which the user left, if that was after `after`; the first one counts."""
     for who, seq in departures:
         if who == user_id and seq > after:

@@ -17,6 +17,7 @@ from db.connections import FAILED, UNAVAILABLE, probe_async
 from db.notifications import (
     ConnectionsReplaced,
     LogGrown,
+    MembersGone,
     Notice,
     SessionsChanged,
     Typing,
@@ -104,6 +105,8 @@ class Listener:
             case LogGrown(last_seqs, backend_pid) if last_seqs is not None:
                 if backend_pid != self._writer.storing_pid:
                     self._fanout.grown(last_seqs)
+            case MembersGone(channel_ids):
+                await self._members.changed(channel_ids)
             case Typing(pairs):
                 for channel_id, user_id in pairs:
                     self._typists.heard(user_id, channel_id)

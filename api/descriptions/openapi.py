@@ -8,6 +8,7 @@ from api.descriptions import errors, schemas
 from api.descriptions.operations import (
     OPERATIONS,
     OUTSIDE,
+    REQUIRED_PARAMETERS,
     Operation,
     bodies_and_answers,
     query_parameters,
@@ -125,7 +126,8 @@ def _parameters(operation: Operation, settings: Settings) -> list[dict[str, Any]
 
 
 def _parameter(place: str, name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"in": place, "name": name, "required": place == "path", "schema": schema}
+    required = place == "path" or name in REQUIRED_PARAMETERS
+    return {"in": place, "name": name, "required": required, "schema": schema}
 
 
 def _answer(name: str | None) -> dict[str, Any]:

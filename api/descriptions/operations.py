@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from api.descriptions.schemas import BOOLEAN, Schema, closed, list_of, ref
-from api.resources.channels import DEFAULT_PAGE
+from api.descriptions.schemas import BOOLEAN, Schema, closed, list_of, nullable, ref
+from api.resources.members import MOST_MEMBERS
+from api.resources.messages import DEFAULT_PAGE
+from api.resources.people import MOST_PEOPLE
 from rules.fields import MAX_ID
 from rules.settings import Settings
 
@@ -146,6 +148,32 @@ OPERATIONS = (
         {200: "Channels"}, "chat",
     ),
     Operation(
+        "POST", "/chat/channels", "createGroup", "A new group, its creator the owner.",
+        {201: "Channel"}, "chat", body="NewGroup", errors=frozenset({"rate_limited"}),
+    ),
+    Operation(
+        "POST", "/chat/channels/direct", "openDirect",
+        "The one channel with somebody: new (201), or the one that there is (200).",
+        {200: "Channel", 201: "Channel"}, "chat", body="Somebody",
+        errors=frozenset({"not_found", "rate_limited"}),
+    ),
+    Operation(
+        "GET", "/chat/channels/{channel_id}/members", "listMembers",
+        "Who is in it, the longest-standing first; nobody is listed for a channel of everybody.",
+        {200: "Members"}, "chat", errors=frozenset({"not_found"}),
+    ),
+    Operation(
+        "POST", "/chat/channels/{channel_id}/members", "addMember",
+        "The owner of a group takes somebody in (201); 200 for who is in it already.",
+        {200: "Member", 201: "Member"}, "chat", body="Somebody",
+        errors=frozenset({"not_found", "forbidden", "conflict"}),
+    ),
+    Operation(
+        "DELETE", "/chat/channels/{channel_id}/members/{user_id}", "removeMember",
+        "The owner takes somebody out, or a member leaves; live delivery ends at once.",
+        {204: None}, "chat", errors=frozenset({"not_found", "forbidden"}),
+    ),
+    Operation(
         "GET", "/chat/channels/{channel_id}/messages", "listMessages",
         "A page of the log, ascending: after a seq, before a seq (not both), or the newest.",
         {200: "History"}, "chat", query=("after_seq", "before_seq", "limit"),
@@ -157,7 +185,23 @@ OPERATIONS = (
         {200: "Stored", 201: "Stored"}, "chat", body="NewMessage",
         errors=frozenset({"not_found", "conflict", "muted", "rate_limited"}),
     ),
+    Operation(
+        "DELETE", "/chat/channels/{channel_id}/messages/{seq}", "eraseMessage",
+        "Its sender or the channel's owner erases a message; the log says so.",
+        {204: None}, "chat", errors=frozenset({"not_found", "forbidden"}),
+    ),
+    Operation(
+        "GET", "/users", "findPeople", "Who is called exactly this, the longest-standing first.",
+        {200: "People"}, "chat", query=("display_name",),
+    ),
+    Operation(
+        "GET", "/users/{user_id}", "getPerson", "Somebody to write to.",
+        {200: "Person"}, "chat", errors=frozenset({"not_found"}),
+    ),
 )  # fmt: skip
+
+
+REQUIRED_PARAMETERS = frozenset({"display_name"})
 
 
 def query_parameters(settings: Settings) -> dict[str, Schema]:
@@ -167,6 +211,7 @@ def query_parameters(settings: Settings) -> dict[str, Schema]:
         "after_seq": {"type": "integer", "minimum": 0, "maximum": MAX_ID},
         "before_seq": {"type": "integer", "minimum": 0, "maximum": MAX_ID},
         "limit": page | {"default": min(DEFAULT_PAGE, largest)},
+        "display_name": ref("DisplayName"),
     }
 
 
@@ -247,8 +292,23 @@ def bodies_and_answers(settings: Settings) -> dict[str, Schema]:
                 "name": shown,
                 "created_at": ref("Time"),
                 "last_seq": ref("Seq"),
+                "role": {"enum": ["owner", "member", None]},
+                "peer": nullable("Person"),
             }
         ),
+        "NewGroup": closed({"name": ref("ChannelName")}),
+        "Somebody": closed({"user_id": ref("Id")}),
+        "Person": closed({"id": ref("Id"), "display_name": ref("DisplayName")}),
+        "People": closed({"users": list_of("Person") | {"maxItems": MOST_PEOPLE}}),
+        "Member": closed(
+            {
+                "user_id": ref("Id"),
+                "display_name": ref("DisplayName"),
+                "role": {"enum": ["owner", "member"]},
+                "joined_at": ref("Time"),
+            }
+        ),
+        "Members": closed({"members": list_of("Member") | {"maxItems": MOST_MEMBERS}}),
         "Channels": closed({"channels": list_of("Channel")}),
         "History": closed(
             {

@@ -86,14 +86,8 @@ def components(settings: Settings) -> dict[str, Schema]:
             description="Compared after NFKC and case folding; the folded form has the same limit"
             " of length and characters.",
         ),
-        "DisplayName": text(
-            1,
-            fields.DISPLAY_NAME_MAX_CHARS,
-            format="display-name",
-            pattern=f"^[^{_CONTROL}]*[^{_CONTROL}{_SPACE}][^{_CONTROL}]*$",
-            description="Not only white space; no control, separator, private or unassigned"
-            " characters.",
-        ),
+        "DisplayName": _shown_name(fields.DISPLAY_NAME_MAX_CHARS),
+        "ChannelName": _shown_name(fields.CHANNEL_NAME_MAX_CHARS),
         "SubmittedPassword": text(
             1, fields.PASSWORD_MAX_CHARS, format="password", pattern=r"^[^\u0000]*$"
         ),
@@ -149,6 +143,17 @@ def components(settings: Settings) -> dict[str, Schema]:
     }
 
 
+def _shown_name(longest: int) -> Schema:
+    return text(
+        1,
+        longest,
+        format="display-name",
+        pattern=f"^[^{_CONTROL}]*[^{_CONTROL}{_SPACE}][^{_CONTROL}]*$",
+        description="Not only white space; no control, separator, private or unassigned"
+        " characters.",
+    )
+
+
 def _entry(kind: str, **members: Schema) -> Schema:
     common = {"channel_id": ref("Id"), "seq": ref("EntrySeq"), "created_at": ref("Time")}
     return closed({"type": {"const": kind}} | common | members)
@@ -163,7 +168,11 @@ ENTRIES: dict[str, Schema] = {
         content=_NULLABLE_TEXT | {"description": "null once the message has been deleted."},
         client_msg_id=ref("ClientMsgId"),
     ),
-    "DeletedEntry": _entry("deleted", target_seq=ref("EntrySeq"), by_user_id=ref("Id")),
+    "DeletedEntry": _entry(
+        "deleted",
+        target_seq=ref("EntrySeq"),
+        by_user_id=nullable("Id") | {"description": "null where an operator deleted it."},
+    ),
     "JoinedEntry": _entry("joined", user_id=ref("Id")),
     "LeftEntry": _entry("left", user_id=ref("Id")),
 }

@@ -1,31 +1,27 @@
-"""Channels and their messages over HTTP: the same log and the same rules as on the socket."""
+"""Channels: which there are for me, a new group, the direct one with somebody."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from psycopg import Connection
+
+from api import quotas
 from api.context import Request, Response
-from api.request_input import Query, read_body
+from api.request_input import read_body
 from api.services import Services
-from db.channels import find_readable_channel, list_readable_channels
-from db.chat_log import (
-    AppendResult,
-    NewMessage,
-    append_messages,
-    list_entries_after,
-    list_entries_before,
-    write_limits,
-)
-from rules import fields
-from rules.append_verdict import refusal_of
+from db.channels import Channel, create_group, list_readable_channels, open_direct
+from db.connections import in_transaction
+from rules import fields, limit_subjects
 from rules.errors import Refusal, invalid_field
 from rules.times import rfc3339
 
-DEFAULT_PAGE = 50
+# Channels are for ever, so nobody makes them by the thousand.
+NEW_CHANNELS_AN_HOUR = 60
 
 
 class Channels:
-    """GET /chat/channels: what the user may read."""
+    """GET /chat/channels: what the user may read; POST {name} -> 201, a group of one's own."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -33,90 +29,81 @@ class Channels:
     def on_get(self, req: Request, resp: Response) -> None:
         with self._services.pool.connection() as connection:
             channels = list_readable_channels(connection, req.session.user_id)
-        shown = [
-            {
-                "id": channel.id,
-                "kind": channel.kind,
-                "name": channel.name,
-                "created_at": rfc3339(channel.created_at),
-                "last_seq": channel.last_seq,
-            }
-            for channel in channels
-        ]
-        resp.send_json(200, {"channels": shown})
+        resp.send_json(200, {"channels": [_shown(channel) for channel in channels]})
+
+    def on_post(self, req: Request, resp: Response) -> None:
+        body = read_body(req)
+        name = body.required("name", fields.channel_name)
+        body.end()
+        _count(self._services, req)
+
+        def create(connection: Connection) -> dict[str, Any]:
+            channel_id = create_group(
+                connection,
+                owner_id=req.session.user_id,
+                name=name,
+                request_id=req.context.request_id,
+            )
+            return _one(connection, req, channel_id)
+
+        resp.send_json(201, in_transaction(self._services.pool, create))
 
 
-class Messages:
-    """GET and POST /chat/channels/{channel_id}/messages."""
+class Direct:
+    """POST /chat/channels/direct {user_id} -> 201, or 200 where the two have theirs already."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._limits = write_limits(services.settings.chat)
 
-    def on_get(self, req: Request, resp: Response, channel_id: int) -> None:
-        """?after_seq or ?before_seq, &limit; with neither, the newest entries. Ascending."""
-        query = Query(req, "after_seq", "before_seq", "limit")
-        after_seq, before_seq = query.seq("after_seq"), query.seq("before_seq")
-        limit = query.integer("limit", self._page_size) or self._default_page()
-        if after_seq is not None and before_seq is not None:
-            raise invalid_field("before_seq", "must not come together with after_seq")
-        with self._services.pool.connection() as connection:
-            # The bounds come first: an entry that arrives in between shows in the next page.
-            bounds = find_readable_channel(connection, channel_id, req.session.user_id)
-            if bounds is None:
-                raise Refusal("not_found")
-            if after_seq is not None:
-                entries = list_entries_after(connection, channel_id, after_seq, limit)
-            else:
-                before = bounds.last_seq + 1 if before_seq is None else before_seq
-                entries = list_entries_before(connection, channel_id, before, limit)
-        newest = max(bounds.last_seq, entries[-1].seq if entries else 0)
-        answer = {
-            "entries": [entry.as_object() for entry in entries],
-            "first_seq": bounds.first_seq,
-            "last_seq": newest,
-        }
-        resp.send_json(200, answer)
-
-    def on_post(self, req: Request, resp: Response, channel_id: int) -> None:
-        """{client_msg_id, content} -> 201, a repeat 200; only after the commit."""
+    def on_post(self, req: Request, resp: Response) -> None:
         body = read_body(req)
-        client_msg_id = body.required("client_msg_id", fields.client_msg_id)
-        content = body.required(
-            "content", fields.content(self._services.settings.chat.message_max_chars)
-        )
+        other_id = body.required("user_id", fields.row_id)
         body.end()
-        message = NewMessage(
-            session_id=req.session.session_id,
-            channel_id=channel_id,
-            client_msg_id=client_msg_id,
-            content=content,
-            request_id=req.context.request_id,
+        if other_id == req.session.user_id:
+            raise invalid_field("user_id", "must be somebody else's")
+        _count(self._services, req)
+
+        def find_or_create(connection: Connection) -> tuple[bool, dict[str, Any]]:
+            opened = open_direct(connection, req.session.user_id, other_id)
+            if opened is None:
+                raise Refusal("not_found", "There is no such user.")
+            channel_id, is_new = opened
+            return is_new, _one(connection, req, channel_id)
+
+        is_new, shown = in_transaction(self._services.pool, find_or_create)
+        resp.send_json(201 if is_new else 200, shown)
+
+
+def _count(services: Services, req: Request) -> None:
+    refusal = in_transaction(
+        services.pool,
+        lambda connection: quotas.take(
+            connection,
+            limit_subjects.channels_of_account(req.session.user_id),
+            maximum=NEW_CHANNELS_AN_HOUR,
+            window_seconds=quotas.HOUR,
             address=req.context.address,
-        )
-        with self._services.pool.connection() as connection:
-            [result] = append_messages(connection, [message], self._limits)
-        refusal = refusal_of(result.verdict, result.retry_after_seconds)
-        if refusal is not None:
-            raise refusal
-        resp.send_json(200 if result.verdict == "repeat" else 201, _stored(message, result))
-
-    def _page_size(self, name: str, value: int) -> int:
-        largest = self._services.settings.chat.history_page_max
-        if not 1 <= value <= largest:
-            raise invalid_field(name, f"must be 1 to {largest}")
-        return value
-
-    def _default_page(self) -> int:
-        return min(DEFAULT_PAGE, self._services.settings.chat.history_page_max)
+        ),
+    )
+    if refusal is not None:
+        raise refusal
 
 
-def _stored(message: NewMessage, result: AppendResult) -> dict[str, Any]:
-    assert result.created_at is not None  # noqa: S101 - stored and repeat have one
+def _one(connection: Connection, req: Request, channel_id: int) -> dict[str, Any]:
+    (channel,) = list_readable_channels(connection, req.session.user_id, channel_id)
+    return _shown(channel)
+
+
+def _shown(channel: Channel) -> dict[str, Any]:
+    peer = None
+    if channel.peer_id is not None:
+        peer = {"id": channel.peer_id, "display_name": channel.peer_name}
     return {
-        "channel_id": message.channel_id,
-        "client_msg_id": str(message.client_msg_id),
-        "seq": result.seq,
-        "created_at": rfc3339(result.created_at),
-        "duplicate": result.verdict == "repeat",
+        "id": channel.id,
+        "kind": channel.kind,
+        "name": channel.name,
+        "created_at": rfc3339(channel.created_at),
+        "last_seq": channel.last_seq,
+        "role": channel.role,
+        "peer": peer,
     }

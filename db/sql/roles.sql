@@ -45,7 +45,8 @@ GRANT SELECT (expires_at) ON ws_tickets TO gatehouse_api;
 GRANT INSERT (ticket_hash, session_id, expires_at, request_id, client_version,
               client_content_version) ON ws_tickets TO gatehouse_api;
 GRANT SELECT ON chat_channels, chat_members, chat_messages TO gatehouse_api;
-GRANT EXECUTE ON FUNCTION append_messages TO gatehouse_api;
+GRANT EXECUTE ON FUNCTION append_messages, create_group, open_direct, add_member, remove_member,
+    erase_message TO gatehouse_api;
 
 -- The gateway: spends tickets, reads the log, appends through the same function.
 GRANT SELECT ON live_sessions TO gatehouse_gateway;

@@ -51,7 +51,14 @@ class TestListing:
         assert (answer.status, set(answer.json)) == (200, {"channels"})
         group, everybodys = answer.json["channels"]
         assert RFC3339.fullmatch(group.pop("created_at"))
-        assert group == {"id": room.channel, "kind": "group", "name": None, "last_seq": 1}
+        assert group == {
+            "id": room.channel,
+            "kind": "group",
+            "name": None,
+            "last_seq": 1,
+            "role": "member",
+            "peer": None,
+        }
         assert (everybodys["id"], everybodys["kind"], everybodys["name"]) == (1, "global", "Global")
 
 

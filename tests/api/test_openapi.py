@@ -6,6 +6,7 @@ calls, but for the few in UNPROVOKED.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import uuid
@@ -79,8 +80,7 @@ class Api:
         """(operation, method, a path of it)"""
         for operation in self.described.http.operations():
             method, _, template = operation.partition(" ")
-            path = template.replace("{session_id}", "1").replace("{channel_id}", "1")
-            yield operation, method, path
+            yield operation, method, re.sub(r"\{[a-z_]+\}", "1", template)
 
 
 @pytest.fixture
@@ -111,6 +111,8 @@ def test_every_answer_is_described_and_every_described_answer_is_given(
     sessions(api, ann)
     refreshes(api)
     channels(api, database)
+    groups(api, database)
+    people(api)
     a_password_changed_meanwhile(api, database)
     limits(narrow)
     without_a_database(api, database, admin_connection)
@@ -271,6 +273,68 @@ def channels(api: Api, database: Database) -> None:
         )
     unsaid = {**message, "client_msg_id": str(uuid.uuid4())}
     assert api.refusal("POST", path, unsaid, token=token) == "muted"
+
+
+def groups(api: Api, database: Database) -> None:
+    ann, bob, cid = (api.register(f"group-{name}@example.org") for name in ("ann", "bob", "cid"))
+    token, strange = ann["access_token"], cid["access_token"]
+    group = api.call("POST", "/chat/channels", {"name": "Friends"}, token=token)
+    assert group.status == 201
+    path = f"/chat/channels/{group.json['id']}"
+    bobs = {"user_id": bob["user"]["id"]}
+    assert [api.call("POST", f"{path}/members", bobs, token=token).status for _ in range(2)] == [
+        201,
+        200,
+    ]
+    assert len(api.call("GET", f"{path}/members", token=token).json["members"]) == 2
+    assert api.refusal("GET", f"{path}/members", token=strange) == "not_found"
+    assert api.refusal("POST", f"{path}/members", bobs, token=strange) == "not_found"
+    bobs_token = bob["access_token"]
+    assert api.refusal("POST", f"{path}/members", bobs, token=bobs_token) == "forbidden"
+    anns_place = f"{path}/members/{ann['user']['id']}"
+    assert api.refusal("DELETE", anns_place, token=strange) == "not_found"
+    assert api.refusal("DELETE", anns_place, token=bobs_token) == "forbidden"
+
+    message = BODIES["POST /chat/channels/{channel_id}/messages"]
+    seq = api.call("POST", f"{path}/messages", message, token=token).json["seq"]
+    erase = f"{path}/messages/{seq}"
+    assert api.refusal("DELETE", erase, token=strange) == "not_found"
+    assert api.refusal("DELETE", erase, token=bobs_token) == "forbidden"
+    assert api.call("DELETE", erase, token=token).status == 204
+    assert api.call("DELETE", anns_place, token=token).status == 204
+
+    with database.connect() as owner:
+        owner.execute(
+            "WITH more AS ("
+            "  INSERT INTO users (email, email_key, password_hash, display_name)"
+            "  SELECT n || '@m', n || '@m', 'x', 'M' FROM generate_series(1, 1000) n RETURNING id"
+            ") INSERT INTO chat_members (channel_id, user_id) SELECT %s, id FROM more",
+            [group.json["id"]],
+        )
+    cids = {"user_id": cid["user"]["id"]}
+    assert api.refusal("POST", f"{path}/members", cids, token=bobs_token) == "conflict"
+
+    assert [
+        api.call("POST", "/chat/channels/direct", cids, token=token).status for _ in range(2)
+    ] == [201, 200]
+    nobody = {"user_id": 2**50}
+    assert api.refusal("POST", "/chat/channels/direct", nobody, token=token) == "not_found"
+    for _ in range(60):
+        held = api.call("POST", "/chat/channels/direct", cids, token=token)
+    assert held.error["code"] == "rate_limited"
+    assert api.refusal("POST", "/chat/channels", {"name": "One more"}, token=token) == (
+        "rate_limited"
+    )
+
+
+def people(api: Api) -> None:
+    session = api.register("somebody@example.org")
+    token, user_id = session["access_token"], session["user"]["id"]
+    assert api.call("GET", f"/users/{user_id}", token=token).status == 200
+    assert api.refusal("GET", f"/users/{2**50}", token=token) == "not_found"
+    named = api.call("GET", "/users?display_name=Ann", token=token)
+    assert len(named.json["users"]) > 1
+    assert api.refusal("GET", "/users", token=token) == "validation_failed"
 
 
 def a_password_changed_meanwhile(api: Api, database: Database) -> None:

@@ -14,6 +14,9 @@ BODIES: Mapping[str, dict[str, Any]] = {
     "POST /auth/refresh": {"refresh_token": "A" * 43},
     "POST /auth/password": {"current_password": PASSWORD, "new_password": PASSWORD + "!"},
     "PATCH /auth/me": {"display_name": "Ann"},
+    "POST /chat/channels": {"name": "Friends"},
+    "POST /chat/channels/direct": {"user_id": 1},
+    "POST /chat/channels/{channel_id}/members": {"user_id": 1},
     "POST /chat/channels/{channel_id}/messages": {
         "client_msg_id": str(uuid.UUID(int=1)),
         "content": "hi",

@@ -1,10 +1,25 @@
 -- name: list_readable_channels
--- What the user may read, newest first.
-SELECT c.id, c.kind, c.name, c.created_at, c.last_seq
-FROM chat_channels c
-WHERE c.kind = 'global'
-   OR c.id IN (SELECT m.channel_id FROM chat_members m WHERE m.user_id = %(user_id)s)
+-- What the user may read, newest first; of a direct channel also who is at its other end.
+SELECT
+    c.id, c.kind, c.name, c.created_at, c.last_seq, m.role,
+    peer.id AS peer_id, peer.display_name AS peer_name
+FROM (
+    SELECT everybodys.id FROM chat_channels everybodys WHERE everybodys.kind = 'global'
+    UNION
+    SELECT mine.channel_id FROM chat_members mine WHERE mine.user_id = %(user_id)s
+) readable
+JOIN chat_channels c ON c.id = readable.id
+LEFT JOIN chat_members m ON m.channel_id = c.id AND m.user_id = %(user_id)s
+LEFT JOIN users peer
+    ON peer.id = CASE WHEN c.direct_low = %(user_id)s THEN c.direct_high ELSE c.direct_low END
+WHERE %(channel_id)s::bigint IS NULL OR c.id = %(channel_id)s
 ORDER BY c.id DESC
+
+-- name: create_group
+SELECT create_group(%(owner_id)s, %(name)s, %(request_id)s)
+
+-- name: open_direct
+SELECT channel_id, created FROM open_direct(%(user_id)s, %(other_id)s)
 
 -- name: find_readable_channel
 -- No row for a channel that does not exist or is not the user's: both are "not found".

@@ -46,5 +46,8 @@ CROSS JOIN LATERAL (
 LEFT JOIN users u ON u.id = e.sender_id
 ORDER BY e.channel_id, e.seq
 
+-- name: erase_message
+SELECT erase_message(%(actor_id)s, %(channel_id)s, %(seq)s, %(request_id)s)
+
 -- name: list_last_seqs
 SELECT id, last_seq FROM chat_channels WHERE id = ANY (%s)

@@ -7,6 +7,9 @@ LISTEN gatehouse_sessions
 -- name: listen_replaced
 LISTEN gatehouse_replaced
 
+-- name: listen_members
+LISTEN gatehouse_members
+
 -- name: listen_typing
 LISTEN gatehouse_typing
 

@@ -22,3 +22,14 @@ WHERE id = %(user_id)s AND password_hash = %(checked_hash)s
 
 -- name: update_display_name
 UPDATE users SET display_name = %(display_name)s WHERE id = %(user_id)s
+
+-- name: find_person
+SELECT id, display_name FROM users WHERE id = %s AND disabled_at IS NULL
+
+-- name: list_people_named
+-- The longest-standing first.
+SELECT id, display_name
+FROM users
+WHERE display_name = %(display_name)s AND disabled_at IS NULL
+ORDER BY id
+LIMIT %(limit)s

@@ -1,0 +1,87 @@
+"""Ways to break groups, direct channels and erasing."""
+
+from __future__ import annotations
+
+from tests.sabotage.mutation import Mutation
+
+_SQL = "db/sql/migrations/0007_channels.sql"
+_GROUPS = "tests/api/test_groups.py"
+
+MUTATIONS_OF_CHANNELS = (
+    Mutation(
+        "two-direct-channels-a-pair",
+        _SQL,
+        "CREATE UNIQUE INDEX chat_channels_one_direct_a_pair",
+        "CREATE UNIQUE INDEX chat_channels_one_direct_a_pair_made_by_one"
+        " ON chat_channels (direct_low, direct_high, created_by) WHERE kind = 'direct';\n"
+        "CREATE INDEX chat_channels_one_direct_a_pair",
+        (_GROUPS,),
+        "one direct channel a pair",
+    ),
+    Mutation(
+        "membership-without-the-lock",
+        _SQL,
+        "    PERFORM c.id FROM chat_channels c WHERE c.id = p_channel_id FOR NO KEY UPDATE;\n"
+        "    RETURN QUERY\n",
+        "    RETURN QUERY\n",
+        (_GROUPS,),
+        "membership and the log change under one lock",
+    ),
+    Mutation(
+        "any-member-adds",
+        _SQL,
+        "    ELSIF v_kind <> 'group' OR v_role <> 'owner' THEN\n",
+        "    ELSIF v_kind <> 'group' THEN\n",
+        (_GROUPS,),
+        "only the owner takes somebody in",
+    ),
+    Mutation(
+        "any-member-removes",
+        _SQL,
+        "    ELSIF v_kind <> 'group' OR (p_actor_id <> p_user_id AND v_role <> 'owner') THEN\n",
+        "    ELSIF v_kind <> 'group' THEN\n",
+        (_GROUPS,),
+        "only the owner takes somebody out",
+    ),
+    Mutation(
+        "a-group-without-an-owner",
+        _SQL,
+        "    IF v_removed_role = 'owner' THEN\n",
+        "    IF false THEN\n",
+        (_GROUPS,),
+        "ownership passes on",
+    ),
+    Mutation(
+        "the-youngest-inherits",
+        _SQL,
+        "            ORDER BY m.joined_at, m.user_id\n",
+        "            ORDER BY m.joined_at DESC, m.user_id\n",
+        (_GROUPS,),
+        "the longest-standing member inherits",
+    ),
+    Mutation(
+        "the-content-stays",
+        _SQL,
+        "    UPDATE chat_messages SET content = NULL WHERE channel_id = p_channel_id"
+        " AND seq = p_seq;\n",
+        "",
+        (_GROUPS,),
+        "erased is erased",
+    ),
+    Mutation(
+        "anybody-erases",
+        _SQL,
+        "    ELSIF p_actor_id <> v_sender_id AND v_role IS DISTINCT FROM 'owner' THEN\n",
+        "    ELSIF false THEN\n",
+        (_GROUPS,),
+        "one erases one's own, an owner everything",
+    ),
+    Mutation(
+        "channels-without-number",
+        "api/resources/channels.py",
+        "    if refusal is not None:\n        raise refusal\n",
+        "",
+        (_GROUPS,),
+        "nobody makes channels by the thousand",
+    ),
+)
