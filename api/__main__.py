@@ -79,6 +79,7 @@ def _serve(settings: Settings, secrets: Secrets) -> int:
             access_tokens=AccessTokens(
                 secrets.jwt_keys, auth.jwt_issuer, auth.jwt_audience, auth.access_ttl_seconds
             ),
+            ops_tokens=secrets.ops_tokens,
             hasher=PasswordHasher(ScryptCost(log2_n=auth.scrypt_log2_n)),
             login_attempts=LoginAttempts(pool, auth),
             is_draining=lambda: server.is_draining,

@@ -4,8 +4,8 @@ Order of the middleware; process_response runs from the bottom up, and always, s
 answer gets its headers and its access line:
 
     request ──> RequestId ──> ClientAddress ──> AccessLog ──> SecurityHeaders ──> Cors
-            ──> RefusedRequests ──> BodyGuard ──> (routing) ──> Methods ──> Authentication
-            ──> resource
+            ──> RefusedRequests ──> BodyGuard ──> (routing) ──> OpsAccess ──> Methods
+            ──> Authentication ──> resource
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from api.middleware.body_guard import BodyGuard
 from api.middleware.client_address import ClientAddress
 from api.middleware.cors import Cors
 from api.middleware.methods import Methods
+from api.middleware.ops_access import OpsAccess
 from api.middleware.refused_requests import RefusedRequests
 from api.middleware.request_id import RequestId
 from api.middleware.security_headers import SecurityHeaders
@@ -42,6 +43,7 @@ from api.resources import (
     sessions,
     ws_tickets,
 )
+from api.resources.ops import records
 from api.services import Services
 
 
@@ -67,6 +69,7 @@ def create_app(services: Services) -> falcon.App[Request, Response]:
             Cors(settings.service.cors_allowed_origins),
             RefusedRequests(services.pool, settings.service.cors_allowed_origins),
             BodyGuard(settings.service.max_request_body_bytes),
+            OpsAccess(services.pool, services.ops_tokens, settings.auth),
             Methods(),
             Authentication(services.pool, services.access_tokens, settings.auth.session_idle_days),
         ],
@@ -96,6 +99,9 @@ def create_app(services: Services) -> falcon.App[Request, Response]:
         "/chat/channels/{channel_id:id}/members/{user_id:id}": members.OneMember(services),
         "/chat/channels/{channel_id:id}/messages": messages.Messages(services),
         "/chat/channels/{channel_id:id}/messages/{seq:id}": messages.OneMessage(services),
+        "/ops/audit": records.Audit(services),
+        "/ops/audit/verify": records.AuditVerification(services),
+        "/ops/security-events": records.SecurityEvents(services),
         "/users": people.People(services),
         "/users/{user_id:id}": people.OnePerson(services),
     }

@@ -19,6 +19,7 @@ class RequestContext:
     secure: bool = False
     started: float = 0.0
     session: LiveSession | None = None
+    actor: str | None = None  # whose ops token it is
     refusal_code: str | None = None
 
 
@@ -32,6 +33,13 @@ class Request(falcon.Request):
         if self.context.session is None:
             raise RuntimeError(f"{self.method} {self.path} is public and has no session")
         return self.context.session
+
+    @property
+    def actor(self) -> str:
+        """The operator's name; only resources for operators may ask."""
+        if self.context.actor is None:
+            raise RuntimeError(f"{self.method} {self.path} is not for operators")
+        return self.context.actor
 
     def client(self) -> ClientInfo:
         return ClientInfo(

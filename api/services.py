@@ -20,6 +20,7 @@ class Services:
     settings: Settings
     pool: SyncPool
     access_tokens: AccessTokens
+    ops_tokens: tuple[tuple[str, bytes], ...]
     hasher: PasswordHasher
     login_attempts: LoginAttempts
     is_draining: Callable[[], bool]

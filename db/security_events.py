@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from psycopg import AsyncConnection, Connection
+from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from db import queries
 from rules import log_lines
 from rules.limit_subjects import Address
+from rules.times import rfc3339
 
 _SQL = queries.load("security_events")
 _INSERT = _SQL["insert_security_event"]
+_LIST = _SQL["list_security_events"]
 
 logger = logging.getLogger("gatehouse.security")
 
@@ -38,6 +43,40 @@ class Event(StrEnum):
     INPUT_REFUSED = "input_validation_fail"
     STRANGE_ORIGIN = "malicious_cors"
     SERVICE_STARTED = "sys_startup"
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """What is asked for; None asks for nothing."""
+
+    before_id: int | None = None
+    request_id: str | None = None
+    event: str | None = None
+    user_id: int | None = None
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    id: int
+    created_at: datetime
+    event: str
+    request_id: str | None
+    user_id: int | None
+    session_id: int | None
+    ip: str | None
+    details: dict[str, Any]
+
+    def as_object(self) -> dict[str, Any]:
+        return {**asdict(self), "created_at": rfc3339(self.created_at)}
+
+
+def list_events(connection: Connection, wanted: EventFilter, limit: int) -> list[StoredEvent]:
+    """Newest first; the next page begins before the last id of this one."""
+    with connection.cursor(row_factory=class_row(StoredEvent)) as cursor:
+        # Planned anew each time, for the conditions that are given.
+        cursor.execute(_LIST, {**asdict(wanted), "limit": limit}, prepare=False)
+        return cursor.fetchall()
 
 
 def record(

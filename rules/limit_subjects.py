@@ -51,6 +51,10 @@ def channels_of_account(user_id: int) -> str:
     return f"channel:account:{user_id}"
 
 
+def calls_of_operator(actor: str) -> str:
+    return f"ops:actor:{actor}"
+
+
 def tickets_of_session(session_id: int) -> str:
     return f"ticket:session:{session_id}"
 

@@ -61,7 +61,14 @@ def document(settings: Settings) -> dict[str, Any]:
                     "bearerFormat": "JWT",
                     "description": "The access_token of a session answer. It is good only while"
                     " its session lives.",
-                }
+                },
+                "opsToken": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "X-Ops-Token",
+                    "description": "An operator's; its name is the actor in the audit trail. Only"
+                    " from OPS_ALLOWED_NETWORKS; for others these paths are not there.",
+                },
             },
         },
         "x-error-codes": errors.table(codes),
@@ -98,7 +105,9 @@ def _operation(operation: Operation, settings: Settings) -> dict[str, Any]:
             **errors.error_responses(operation.codes),
         },
     }
-    if operation.public:
+    if operation.operator:
+        described["security"] = [{"opsToken": []}]
+    elif operation.public:
         described["security"] = []
     if operation.body or operation.empty_body:
         described["requestBody"] = {

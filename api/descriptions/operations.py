@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from api.descriptions.schemas import BOOLEAN, Schema, closed, list_of, nullable, ref
+from api.descriptions.schemas import BOOLEAN, Schema, closed, list_of, nullable, ref, text
 from api.resources.members import MOST_MEMBERS
 from api.resources.messages import DEFAULT_PAGE
 from api.resources.people import MOST_PEOPLE
@@ -50,6 +50,7 @@ class Operation:
     body: str | None = None
     empty_body: bool = False
     public: bool = False
+    operator: bool = False
     database: bool = True
     versions: bool = False
     query: tuple[str, ...] = ()
@@ -59,7 +60,9 @@ class Operation:
     def codes(self) -> frozenset[str]:
         """Every error code that it answers."""
         codes = ANYWHERE | self.errors
-        if not self.public:
+        if self.operator:
+            codes |= {"unauthorized", "rate_limited", "not_found"}
+        elif not self.public:
             codes |= WITH_BEARER
         if self.body or self.empty_body:
             codes |= WITH_BODY
@@ -198,9 +201,25 @@ OPERATIONS = (
         "GET", "/users/{user_id}", "getPerson", "Somebody to write to.",
         {200: "Person"}, "chat", errors=frozenset({"not_found"}),
     ),
+    Operation(
+        "GET", "/ops/audit", "listAudit", "The audit trail, newest first.",
+        {200: "Audit"}, "ops", operator=True,
+        query=("before_id", "request_id", "actor", "action", "user_id", "since", "limit"),
+    ),
+    Operation(
+        "GET", "/ops/audit/verify", "verifyAudit",
+        "Whether the chain is unbroken, from its beginning or after a row, up to to_id.",
+        {200: "AuditVerification"}, "ops", operator=True, query=("after_id",),
+    ),
+    Operation(
+        "GET", "/ops/security-events", "listSecurityEvents", "Security events, newest first.",
+        {200: "SecurityEvents"}, "ops", operator=True,
+        query=("before_id", "request_id", "event", "user_id", "since", "limit"),
+    ),
 )  # fmt: skip
 
 
+SHORT_TEXT = text(1, 128, pattern=r"^[^\u0000]*$")
 REQUIRED_PARAMETERS = frozenset({"display_name"})
 
 
@@ -212,6 +231,11 @@ def query_parameters(settings: Settings) -> dict[str, Schema]:
         "before_seq": {"type": "integer", "minimum": 0, "maximum": MAX_ID},
         "limit": page | {"default": min(DEFAULT_PAGE, largest)},
         "display_name": ref("DisplayName"),
+        "before_id": ref("Id"),
+        "after_id": ref("Seq"),
+        "user_id": ref("Id"),
+        "since": {"type": "string", "format": "date-time"},
+        **dict.fromkeys(("request_id", "actor", "action", "event"), SHORT_TEXT),
     }
 
 
@@ -294,6 +318,45 @@ def bodies_and_answers(settings: Settings) -> dict[str, Schema]:
                 "last_seq": ref("Seq"),
                 "role": {"enum": ["owner", "member", None]},
                 "peer": nullable("Person"),
+            }
+        ),
+        "Audit": closed({"audit": list_of("AuditRow")}),
+        "AuditRow": closed(
+            {
+                "id": ref("Id"),
+                "created_at": ref("Time"),
+                "actor": {"type": "string"},
+                "action": {"type": "string"},
+                "request_id": shown,
+                "ip": shown,
+                "user_id": nullable("Id"),
+                "reason": shown,
+                "details": {"type": "object"},
+                "hash": ref("Sha256"),
+            }
+        ),
+        "Sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+        "AuditVerification": closed(
+            {
+                "intact": BOOLEAN,
+                "rows": ref("Seq"),
+                "to_id": ref("Seq"),
+                "head_id": ref("Seq"),
+                "head_hash": ref("Sha256"),
+                "first_broken_id": nullable("Id"),
+            }
+        ),
+        "SecurityEvents": closed({"security_events": list_of("SecurityEvent")}),
+        "SecurityEvent": closed(
+            {
+                "id": ref("Id"),
+                "created_at": ref("Time"),
+                "event": {"type": "string"},
+                "request_id": shown,
+                "user_id": nullable("Id"),
+                "session_id": nullable("Id"),
+                "ip": shown,
+                "details": {"type": "object"},
             }
         ),
         "NewGroup": closed({"name": ref("ChannelName")}),

@@ -38,7 +38,8 @@ class Messages:
         """?after_seq or ?before_seq, &limit; with neither, the newest entries. Ascending."""
         query = Query(req, "after_seq", "before_seq", "limit")
         after_seq, before_seq = query.seq("after_seq"), query.seq("before_seq")
-        limit = query.integer("limit", self._page_size) or self._default_page()
+        largest = self._services.settings.chat.history_page_max
+        limit = query.page(min(DEFAULT_PAGE, largest), largest)
         if after_seq is not None and before_seq is not None:
             raise invalid_field("before_seq", "must not come together with after_seq")
         with self._services.pool.connection() as connection:
@@ -81,15 +82,6 @@ class Messages:
         if refusal is not None:
             raise refusal
         resp.send_json(200 if result.verdict == "repeat" else 201, _stored(message, result))
-
-    def _page_size(self, name: str, value: int) -> int:
-        largest = self._services.settings.chat.history_page_max
-        if not 1 <= value <= largest:
-            raise invalid_field(name, f"must be 1 to {largest}")
-        return value
-
-    def _default_page(self) -> int:
-        return min(DEFAULT_PAGE, self._services.settings.chat.history_page_max)
 
 
 class OneMessage:

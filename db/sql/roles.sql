@@ -65,6 +65,10 @@ GRANT EXECUTE ON FUNCTION append_messages, notify_typing TO gatehouse_gateway;
 GRANT EXECUTE ON FUNCTION forget_tickets, forget_nonces, forget_refresh_tokens, forget_sessions,
     forget_limits, forget_security_events, forget_messages TO gatehouse_gateway;
 
+-- The audit trail is read, and appended to through one function; nobody changes it.
+GRANT SELECT ON admin_action_audit, admin_action_audit_head, security_events TO gatehouse_api;
+GRANT EXECUTE ON FUNCTION append_audit, verify_audit TO gatehouse_api;
+
 -- Limits are touched through functions alone; events are written and never changed.
 GRANT EXECUTE ON FUNCTION reserve_attempt, settle_attempt TO gatehouse_api, gatehouse_gateway;
 GRANT INSERT (event, request_id, user_id, session_id, ip, details) ON security_events

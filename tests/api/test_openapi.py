@@ -25,6 +25,7 @@ from tests.support.fitting_bodies import BODIES, EMPTY, PASSWORD
 from tests.support.http_calls import Answer, Http
 from tests.support.log_entries import add_one_of_each_kind
 from tests.support.processes import Processes, answers_ready, wait_until
+from tests.support.services import OPS_TOKEN
 
 SECRET = "the-signing-key-of-a-test-with-enough-bytes"
 # One thing at a time is tested here, not how much of it.
@@ -57,6 +58,8 @@ class Api:
     described: Described
 
     def call(self, method: str, target: str, *body: object, **more: Any) -> Answer:
+        if target.startswith("/ops/"):
+            more = {"ops_token": OPS_TOKEN, **more}
         answer = self.http.call(method, target, *body, **more)
         self.described.http.check(method, target, answer)
         return answer
@@ -88,6 +91,7 @@ def environment(database: Database) -> dict[str, str]:
     return {
         **database.environment("api"),
         "JWT_SECRET": SECRET,
+        "OPS_API_TOKEN": OPS_TOKEN,
         "AUTH_SCRYPT_LOG2_N": "4",
         "DB_POOL_TIMEOUT_MS": "300",
     }
@@ -113,8 +117,10 @@ def test_every_answer_is_described_and_every_described_answer_is_given(
     channels(api, database)
     groups(api, database)
     people(api)
+    operators(api)
     a_password_changed_meanwhile(api, database)
     limits(narrow)
+    operators_who_are_none(processes, environment, described)
     without_a_database(api, database, admin_connection)
     without_rights(api, database)
 
@@ -199,8 +205,8 @@ def refused_as_strangers(api: Api) -> None:
     )
     described = api.described.http.operations()
     for operation, method, path in api.operations():
-        if described[operation].get("security") == []:
-            continue
+        if described[operation].get("security") is not None:
+            continue  # nobody's, or an operator's
         body = body_for(operation)
         assert api.refusal(method, path, *body) == "unauthorized"
         assert api.refusal(method, path, *body, token=expired) == "token_expired"
@@ -335,6 +341,42 @@ def people(api: Api) -> None:
     named = api.call("GET", "/users?display_name=Ann", token=token)
     assert len(named.json["users"]) > 1
     assert api.refusal("GET", "/users", token=token) == "validation_failed"
+
+
+def operators(api: Api) -> None:
+    for path in ("/ops/audit", "/ops/security-events"):
+        assert api.call("GET", f"{path}?limit=1&since=2026-01-01T00:00:00Z").status == 200
+        assert api.refusal("GET", f"{path}?since=yesterday") == "validation_failed"
+    assert api.call("GET", "/ops/audit/verify").json["intact"] is True
+    assert api.refusal("GET", "/ops/audit/verify?after_id=x") == "validation_failed"
+
+
+def operators_who_are_none(
+    processes: Processes, environment: dict[str, str], described: Described
+) -> None:
+    """Each from an address of its own: wrong tokens, and an address that tried too often."""
+    _, port = processes.start_service(
+        "api",
+        {
+            **environment,
+            **WIDE,
+            "TRUSTED_PROXY_HOPS": "1",
+            "AUTH_RATE_LIMIT_MAX_ATTEMPTS_PER_IP": "1",
+            "OPS_ALLOWED_NETWORKS": "198.51.100.0/24",
+        },
+    )
+    api = Api(Http(port), described)
+    http = described.http.operations()
+    for number, (operation, method, path) in enumerate(api.operations(), 1):
+        if "opsToken" not in str(http[operation].get("security")):
+            continue
+        body = body_for(operation)
+        allowed = {"X-Forwarded-For": f"198.51.100.{number}"}
+        strange = {"X-Forwarded-For": "203.0.113.1"}
+        assert api.refusal(method, path, *body, headers=strange) == "not_found"
+        wrong = {"headers": allowed, "ops_token": "no"}
+        assert api.refusal(method, path, *body, **wrong) == "unauthorized"
+        assert api.refusal(method, path, *body, **wrong) == "rate_limited"
 
 
 def a_password_changed_meanwhile(api: Api, database: Database) -> None:

@@ -15,6 +15,8 @@ from tests.support.databases import Database, Who
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 TABLES = {
+    "admin_action_audit",
+    "admin_action_audit_head",
     "chat_channels",
     "chat_members",
     "chat_messages",
@@ -53,7 +55,11 @@ FORBIDDEN_TO_BOTH = [
     "UPDATE rate_limits SET locked_until = NULL",
     "DELETE FROM rate_limits",
     "SELECT failures FROM rate_limits",
-    "SELECT * FROM security_events",
+    "UPDATE admin_action_audit SET actor = 'x'",
+    "DELETE FROM admin_action_audit",
+    "INSERT INTO admin_action_audit SELECT * FROM admin_action_audit",
+    "UPDATE admin_action_audit_head SET id = 0",
+    "DELETE FROM admin_action_audit_head",
     "UPDATE security_events SET event = 'x'",
     "DELETE FROM security_events",
     "INSERT INTO security_events (event, created_at) VALUES ('x', 'epoch')",
@@ -91,6 +97,9 @@ FORBIDDEN: dict[Who, list[str]] = {
     ],
     "gateway": [
         *FORBIDDEN_TO_BOTH,
+        "SELECT * FROM security_events",
+        "SELECT * FROM admin_action_audit",
+        "SELECT append_audit('x', 'x', NULL, NULL, NULL, NULL, NULL)",
         "SELECT password_hash FROM users",
         "SELECT email FROM users",
         "SELECT * FROM users",

@@ -51,6 +51,7 @@ class Http:
         body: Any = _ABSENT,
         *,
         token: str | None = None,
+        ops_token: str | None = None,
         data: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> Answer:
@@ -61,6 +62,8 @@ class Http:
             sent.setdefault("Content-Type", "application/json")
         if token is not None:
             sent["Authorization"] = f"Bearer {token}"
+        if ops_token is not None:
+            sent["X-Ops-Token"] = ops_token
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
         try:
             connection.request(method, path, body=data, headers=sent)

@@ -17,6 +17,7 @@ from rules.errors import Refusal
 from tests.support.described import API_PORT
 from tests.support.fitting_bodies import BODIES
 from tests.support.http_calls import Http
+from tests.support.services import OPS_TOKEN
 
 _LONGER = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=128)
 
@@ -60,4 +61,5 @@ class Login:
         return str(answer.json["access_token"])
 
     def set(self, case: Any, data: str, context: Any) -> None:
-        case.headers = {**(case.headers or {}), "Authorization": f"Bearer {data}"}
+        ours = {"Authorization": f"Bearer {data}", "X-Ops-Token": OPS_TOKEN}
+        case.headers = {**(case.headers or {}), **ours}

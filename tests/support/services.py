@@ -21,6 +21,7 @@ from rules.access_tokens import AccessTokens
 from tests.support.databases import Who
 
 JWT_SECRET = "a key for tests that is longer than thirty-two bytes"
+OPERATOR, OPS_TOKEN = "olga", "an-operators-token-for-tests"
 ACCESS_TOKENS = AccessTokens([JWT_SECRET.encode()], "gatehouse", "gatehouse-client", 900)
 _NO_LIMIT = "1000000"
 _WIDE_OPEN = WriteLimits(
@@ -45,6 +46,7 @@ def api_environment(database: SomeDatabase, **changes: str) -> dict[str, str]:
     return {
         **database.environment("api"),
         "JWT_SECRET": JWT_SECRET,
+        "OPS_API_TOKEN": f"{OPERATOR}:{OPS_TOKEN}",
         "AUTH_SCRYPT_LOG2_N": "4",
         "AUTH_REGISTRATIONS_PER_IP_PER_HOUR": _NO_LIMIT,
         "AUTH_RATE_LIMIT_MAX_ATTEMPTS_PER_IP": _NO_LIMIT,
