@@ -40,7 +40,9 @@ def test_every_route_is_described_and_every_described_route_exists() -> None:
 def test_public_operations_are_those_that_need_no_bearer() -> None:
     for operation in operations.OPERATIONS:
         described = OPENAPI["paths"][operation.path][operation.method.lower()]
-        expected = [{"opsToken": []}] if operation.operator else [] if operation.public else None
+        expected: Any = (
+            [{"opsToken": []}] if operation.operator else [] if operation.public else None
+        )
         assert described.get("security") == expected
 
 
