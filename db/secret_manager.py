@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rules.crc32c import crc32c
-from rules.secret_values import Secrets, read_secrets
+from rules.secret_values import NAMES, Secrets, read_secrets
 from rules.settings import ConfigurationError, Settings
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ DEADLINE_SECONDS = 8.0
 CALL_TIMEOUT_SECONDS = 3.0
 PAUSE_SECONDS = 0.3
 
-EVERY_SECRET = frozenset({"JWT_SECRET", "OPS_API_TOKEN", "DB_PASSWORD"})
+EVERY_SECRET = frozenset(NAMES)
 
 
 def resolve_secrets(settings: Settings, needed: Collection[str] = EVERY_SECRET) -> Secrets:
@@ -41,7 +41,7 @@ def resolve_secrets(settings: Settings, needed: Collection[str] = EVERY_SECRET) 
         "DB_PASSWORD": (sources.db_password, sources.db_password_refs),
     }
     references = {ref for name in needed for ref in wanted[name][1]}
-    fetched = _fetch_all(references, settings.service.secret_manager_emulator)
+    fetched = fetch_all(references, settings.service.secret_manager_emulator)
     problems: list[str] = []
     payloads: dict[str, list[str]] = {name: [] for name in wanted}
     for name in [name for name in wanted if name in needed]:
@@ -73,7 +73,7 @@ class SecretUnreadable(Exception):
 _TOO_LATE = "could not be read: Secret Manager did not answer in time"
 
 
-def _fetch_all(
+def fetch_all(
     references: Collection[str], emulator: str | None
 ) -> dict[str, str | SecretUnreadable]:
     """For each reference its value, or why there is none.

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+NAMES = ("JWT_SECRET", "OPS_API_TOKEN", "DB_PASSWORD")
 MIN_KEY_BYTES = 32  # RFC 7518, 3.2: an HS256 key is at least as long as the hash
 MIN_OPS_TOKEN_CHARS = 24
 _OPS_NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
