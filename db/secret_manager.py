@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # The library's own retries would hang for almost a minute on a dead endpoint.
-DEADLINE_SECONDS = 8.0
+DEADLINE_SECONDS = 7.0
 CALL_TIMEOUT_SECONDS = 3.0
 PAUSE_SECONDS = 0.3
 
