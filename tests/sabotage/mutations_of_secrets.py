@@ -87,13 +87,21 @@ MUTATIONS_OF_SECRETS = (
     Mutation(
         "library-imported-anyway",
         _SECRET_MANAGER,
-        "    if not references:\n        return {}\n",
-        "",
+        "if TYPE_CHECKING:\n",
+        "if True:\n",
         (_SECRET_MANAGER_TESTS,),
         "who uses no references does not pay for the library",
     ),
     Mutation(
-        "one-secret-after-the-other",
+        "library-imported-without-a-reference",
+        _SECRET_MANAGER,
+        "    if not references:\n        return {}\n",
+        "",
+        (_SECRET_MANAGER_TESTS,),
+        "who uses no references does not pay for the library, not even in a thread",
+    ),
+    Mutation(
+        "start-that-hangs",
         _SECRET_MANAGER,
         "    connecting = _start(lambda: connect(emulator))\n",
         "    connecting = _start(lambda: (time.sleep(60), connect(emulator))[1])\n"
