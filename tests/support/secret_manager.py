@@ -7,7 +7,6 @@ may go wrong is switched on by a test: `deny`, `damage`, `delay_seconds`, `stall
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -33,6 +32,7 @@ class SecretManager:
         self.asked: list[str] = []  # names of the versions that were read
         self._versions: dict[str, list[tuple[bytes, str]]] = {}
         self._changing = threading.Lock()
+        self._stopping = threading.Event()
         self._server = grpc.server(ThreadPoolExecutor(16))
         self._server.add_generic_rpc_handlers(
             [
@@ -57,6 +57,7 @@ class SecretManager:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._stopping.set()
         self._server.stop(None).wait()
 
     def add(self, secret: str, value: str | bytes) -> str:
@@ -84,7 +85,7 @@ class SecretManager:
 
     def _access(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.asked.append(request.name)
-        time.sleep(self.delay_seconds)
+        self._stopping.wait(self.delay_seconds)
         if self.stalls:
             self.stalls -= 1
             context.abort(grpc.StatusCode.UNAVAILABLE, "The service is currently unavailable.")
