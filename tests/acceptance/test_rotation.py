@@ -26,6 +26,7 @@ from tests.support.secret_manager import SecretManager
 from tests.support.stack import PASSWORD, WIDE, run
 
 FIRST_KEY = "the first key of more than thirty-two bytes"
+FIRST_OPS_TOKEN = "the-first-token-of-the-operators"
 # Short, so that "wait for the access lifetime" is short, and everybody refreshes all the time.
 ACCESS_SECONDS = 2
 
@@ -51,6 +52,7 @@ def environments(
     api["DB_PASSWORD_SECRET_REF"] = manager.add("db-api", api.pop("DB_PASSWORD"))
     gateway["DB_PASSWORD_SECRET_REF"] = manager.add("db-gateway", gateway.pop("DB_PASSWORD"))
     api["JWT_SECRET_SECRET_REF"] = manager.add("jwt", FIRST_KEY)
+    api["OPS_API_TOKEN_SECRET_REF"] = manager.add("ops", f"ann:{FIRST_OPS_TOKEN}")
     return {"api": {**api, **common}, "wsgateway": {**gateway, **common}}
 
 
@@ -115,8 +117,8 @@ async def rotate(fleet: Fleet, manager: SecretManager, *arguments: str) -> str:
     return said
 
 
-class TestTheSigningKey:
-    def test_it_is_rotated_and_nobody_notices(
+class TestTheSigningKeyAndTheOpsToken:
+    def test_they_are_rotated_and_nobody_notices(
         self,
         database: Database,
         processes: Processes,
@@ -134,9 +136,16 @@ class TestTheSigningKey:
                         fleet, manager, "new", "JWT_SECRET", "projects/p/secrets/jwt"
                     )
                     assert new == old.replace("/1", "/2")
+                    ops_old = fleet.environments["api"]["OPS_API_TOKEN_SECRET_REF"]
+                    ops_new = await rotate(
+                        *(fleet, manager, "new", "OPS_API_TOKEN", "projects/p/secrets/ops"),
+                        *("--actors", "ann,bob"),
+                    )
                     tokens = [bob.token(FIRST_KEY)]
 
                     async def everything_is_good() -> None:
+                        """Whatever was handed out, by whichever instance. What the ops tokens open
+                        belongs here as soon as there are operators' endpoints."""
                         ticket = await bob.client.ticket()  # bought before, spent afterwards
                         await bob.client.refresh()
                         for token in tokens * 2:  # on the one instance and on the other
@@ -149,7 +158,11 @@ class TestTheSigningKey:
                     tokens.append(bob.token(manager.value(new)))
                     await everything_is_good()
                     ticket = await bob.client.ticket()
-                    async with fleet.deploying("api", JWT_SECRET_SECRET_REF=f"{new},{old}"):
+                    async with fleet.deploying(
+                        "api",
+                        JWT_SECRET_SECRET_REF=f"{new},{old}",
+                        OPS_API_TOKEN_SECRET_REF=f"{ops_new},{ops_old}",
+                    ):
                         await everything_is_good()
                     await everything_is_good()
                     await fleet.deploy("wsgateway")
@@ -162,9 +175,12 @@ class TestTheSigningKey:
                     )
                     await ann.until_token(signed_by_new.read)
                     fleet.note("the access lifetime is over: everybody has a token of the new key")
-                    await fleet.deploy("api", JWT_SECRET_SECRET_REF=new)
-                    await rotate(fleet, manager, "disable", old)
-                    assert manager.state(old) == "DISABLED"
+                    await fleet.deploy(
+                        "api", JWT_SECRET_SECRET_REF=new, OPS_API_TOKEN_SECRET_REF=ops_new
+                    )
+                    for version in (old, ops_old):
+                        await rotate(fleet, manager, "disable", version)
+                        assert manager.state(version) == "DISABLED"
                     await fleet.deploy("api")  # a later start misses nothing
                     await ann.after(20)
                     assert [await bob.is_known_by(token) for token in tokens] == [False, True]
@@ -178,7 +194,9 @@ class TestTheSigningKey:
 
         run(scenario())
 
-    def test_after_a_leak_the_old_one_is_refused_at_once_and_people_stay(
+
+class TestALeakedKey:
+    def test_the_old_one_is_refused_at_once_and_people_stay(
         self, database: Database, processes: Processes, manager: SecretManager
     ) -> None:
         async def scenario() -> None:
