@@ -21,6 +21,7 @@ from psycopg_pool import (
     TooManyRequests,
 )
 
+from db.connection_errors import check_root_certificate, tell
 from db.terse_errors import TerseAsyncConnection, TerseConnection
 from rules.settings import DatabaseSettings
 
@@ -92,9 +93,11 @@ def parameters(settings: DatabaseSettings, application: str) -> dict[str, Any]:
 def open_pool(
     settings: DatabaseSettings, passwords: Sequence[str], application: str, size: int
 ) -> SyncPool:
-    """An open pool, or psycopg_pool.PoolTimeout when the database cannot be reached."""
+    """An open pool, or PoolTimeout with the reason when the database cannot be reached."""
+    check_root_certificate(settings)
+    attempts = _Attempts()
     pool = ConnectionPool(
-        connection_class=_sync_class(passwords),
+        connection_class=_sync_class(passwords, attempts),
         kwargs={**parameters(settings, application), "autocommit": True},
         min_size=min(2, size),
         max_size=size,
@@ -106,7 +109,13 @@ def open_pool(
         open=False,
         name=application,
     )
-    _open(lambda: pool.open(wait=True, timeout=settings.connect_timeout_seconds), pool.close)
+    try:
+        pool.open(wait=True, timeout=settings.connect_timeout_seconds)
+    except BaseException as error:
+        pool.close()
+        if isinstance(error, PoolTimeout):
+            raise PoolTimeout(attempts.reason(settings)) from None
+        raise
     return pool
 
 
@@ -114,8 +123,10 @@ async def open_async_pool(
     settings: DatabaseSettings, passwords: Sequence[str], application: str, size: int
 ) -> AsyncPool:
     """As open_pool, for an event loop."""
+    check_root_certificate(settings)
+    attempts = _Attempts()
     pool = AsyncConnectionPool(
-        connection_class=_async_class(passwords),
+        connection_class=_async_class(passwords, attempts),
         kwargs={**parameters(settings, application), "autocommit": True},
         min_size=min(2, size),
         max_size=size,
@@ -129,32 +140,43 @@ async def open_async_pool(
     )
     try:
         await pool.open(wait=True, timeout=settings.connect_timeout_seconds)
-    except BaseException:
+    except BaseException as error:
         await pool.close()
+        if isinstance(error, PoolTimeout):
+            raise PoolTimeout(attempts.reason(settings)) from None
         raise
     return pool
 
 
-def _open(open_pool: Callable[[], None], close: Callable[[], None]) -> None:
-    try:
-        open_pool()
-    except BaseException:
-        close()
-        raise
+class _Attempts:
+    """Why the last attempt to connect failed: a pool itself only says that the time is up."""
+
+    def __init__(self) -> None:
+        self.last: psycopg.OperationalError | None = None
+
+    def reason(self, settings: DatabaseSettings) -> str:
+        if self.last is not None:
+            return str(self.last)
+        return (
+            f"no answer from {settings.host}, port {settings.port}, within"
+            f" {settings.connect_timeout_seconds} s (DB_HOST, DB_PORT, DB_CONNECT_TIMEOUT)"
+        )
 
 
 def connect(settings: DatabaseSettings, passwords: Sequence[str], application: str) -> Connection:
     """One connection outside any pool, in autocommit, for a script."""
-    return _sync_class(passwords).connect(**parameters(settings, application), autocommit=True)
+    check_root_certificate(settings)
+    connection_class = _sync_class(passwords, _Attempts())
+    return connection_class.connect(**parameters(settings, application), autocommit=True)
 
 
 async def connect_async(
     settings: DatabaseSettings, passwords: Sequence[str], application: str
 ) -> AsyncConnection:
     """One connection outside any pool, in autocommit; the gateway listens on it."""
-    return await _async_class(passwords).connect(
-        **parameters(settings, application), autocommit=True
-    )
+    check_root_certificate(settings)
+    connection_class = _async_class(passwords, _Attempts())
+    return await connection_class.connect(**parameters(settings, application), autocommit=True)
 
 
 def in_transaction(pool: SyncPool, work: Callable[[Connection], T]) -> T:
@@ -173,32 +195,40 @@ def in_transaction(pool: SyncPool, work: Callable[[Connection], T]) -> T:
 # pool instantiates, not in its parameters, which libraries like to print.
 
 
-def _sync_class(passwords: Sequence[str]) -> type[Connection]:
+def _sync_class(passwords: Sequence[str], attempts: _Attempts) -> type[Connection]:
     class PasswordConnection(TerseConnection):
         @classmethod
         def connect(cls, conninfo: str = "", **kwargs: Any) -> Any:
-            for password in passwords[:-1]:
-                try:
-                    return super().connect(conninfo, password=password, **kwargs)
-                except psycopg.OperationalError as error:
-                    if not _password_refused(error):
-                        raise
-            return super().connect(conninfo, password=_last(passwords), **kwargs)
+            try:
+                for password in passwords[:-1]:
+                    try:
+                        return super().connect(conninfo, password=password, **kwargs)
+                    except psycopg.OperationalError as error:
+                        if not _password_refused(error):
+                            raise
+                return super().connect(conninfo, password=_last(passwords), **kwargs)
+            except psycopg.OperationalError as error:
+                attempts.last = tell(error)
+                raise
 
     return PasswordConnection
 
 
-def _async_class(passwords: Sequence[str]) -> type[AsyncConnection]:
+def _async_class(passwords: Sequence[str], attempts: _Attempts) -> type[AsyncConnection]:
     class PasswordConnection(TerseAsyncConnection):
         @classmethod
         async def connect(cls, conninfo: str = "", **kwargs: Any) -> Any:
-            for password in passwords[:-1]:
-                try:
-                    return await super().connect(conninfo, password=password, **kwargs)
-                except psycopg.OperationalError as error:
-                    if not _password_refused(error):
-                        raise
-            return await super().connect(conninfo, password=_last(passwords), **kwargs)
+            try:
+                for password in passwords[:-1]:
+                    try:
+                        return await super().connect(conninfo, password=password, **kwargs)
+                    except psycopg.OperationalError as error:
+                        if not _password_refused(error):
+                            raise
+                return await super().connect(conninfo, password=_last(passwords), **kwargs)
+            except psycopg.OperationalError as error:
+                attempts.last = tell(error)
+                raise
 
     return PasswordConnection
 

@@ -102,7 +102,9 @@ class Client:
         except ApiError as error:
             if error.code == "session_revoked":
                 self._session_is_over()
-            if error.code != "token_expired":
+            # "unauthorized" too: after a leak the API does not know the key any more, while the
+            # refresh token is as good as before. A second refusal is final.
+            if token is None or error.code not in ("token_expired", "unauthorized"):
                 raise
         async with self._refreshing:
             if self._access_token == token:  # else somebody else has done it meanwhile

@@ -43,7 +43,7 @@ _ROWS = (
     # What a request can be answered with. A socket closes on those that have a close code.
     ErrorKind("invalid_request", 400, None, _NEVER, "The request could not be understood."),
     ErrorKind("malformed_json", 400, None, _NEVER, "This is not a valid JSON object in UTF-8."),
-    ErrorKind("unauthorized", 401, None, _NEVER, "Valid credentials are required."),
+    ErrorKind("unauthorized", 401, None, _REFRESH, "Valid credentials are required."),
     ErrorKind("invalid_credentials", 401, None, _NEVER, "The e-mail or the password is wrong."),
     ErrorKind("token_expired", 401, None, _REFRESH, "The access token has expired."),
     ErrorKind("session_revoked", 401, 4501, _NEVER, "The session has ended. Log in again."),

@@ -10,8 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rules.settings import ConfigurationError
-
+NAMES = ("JWT_SECRET", "OPS_API_TOKEN", "DB_PASSWORD")
 MIN_KEY_BYTES = 32  # RFC 7518, 3.2: an HS256 key is at least as long as the hash
 MIN_OPS_TOKEN_CHARS = 24
 _OPS_NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
@@ -33,10 +32,20 @@ def read_secrets(
     ops_api_token: Sequence[str],
     db_password: Sequence[str],
     production: bool,
+    problems: list[str],
 ) -> Secrets:
-    """Each argument is the payloads of one secret, first first; all problems are told at once."""
-    problems: list[str] = []
+    """Each argument is the payloads of one secret, first first. What is wrong with any of them is
+    appended to `problems`; then the result is not to be used."""
+    passwords = tuple(line for payload in db_password for line in payload.splitlines() if line)
     keys = tuple(value.encode("utf-8") for value in _values(jwt_secret))
+    entries = _values(ops_api_token)
+    for name, payloads, values in (
+        ("JWT_SECRET", jwt_secret, keys),
+        ("OPS_API_TOKEN", ops_api_token, entries),
+        ("DB_PASSWORD", db_password, passwords),
+    ):
+        if payloads and not values:
+            problems.append(f"{name}: there is nothing in it but space and separators")
     for position, key in enumerate(keys, 1):
         if len(key) < MIN_KEY_BYTES:
             problems.append(f"JWT_SECRET: key {position} has fewer than {MIN_KEY_BYTES} bytes")
@@ -44,10 +53,7 @@ def read_secrets(
             problems.append(f"JWT_SECRET: key {position} is too regular to be random")
     if len(set(keys)) != len(keys):
         problems.append("JWT_SECRET: the same key stands twice")
-    tokens = _named_tokens(_values(ops_api_token), production, problems)
-    passwords = tuple(line for payload in db_password for line in payload.splitlines() if line)
-    if problems:
-        raise ConfigurationError(problems)
+    tokens = _named_tokens(entries, production, problems)
     return Secrets(keys, tokens, passwords)
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, TypeVar
 
+from rules.secret_values import read_secrets
+
 T = TypeVar("T")
 Network = IPv4Network | IPv6Network
 
@@ -110,9 +112,16 @@ def _references(value: str) -> tuple[str, ...]:
     return references
 
 
-def _variable(name: str, convert: Callable[[str], T], default: str | None) -> T:
+def _variable(
+    name: str, convert: Callable[[str], T], default: str | None, *, may_be_empty: bool = False
+) -> T:
     """A dataclass field that is read from `name`; a default of None becomes the value None."""
-    metadata = {"variable": name, "convert": convert, "default": default}
+    metadata = {
+        "variable": name,
+        "convert": convert,
+        "default": default,
+        "may_be_empty": may_be_empty or default == "",
+    }
     return field(metadata=metadata)  # type: ignore[no-any-return]
 
 
@@ -225,7 +234,10 @@ class ChatSettings:
 @dataclass(frozen=True, slots=True)
 class SocketSettings:
     ticket_ttl_seconds: int = _variable("WS_TICKET_TTL_SECONDS", _integer(1, 600), "30")
-    allowed_origins: tuple[str, ...] | None = _variable("WS_ALLOWED_ORIGINS", _origins, None)
+    # Empty is not the same as unset: no page of any origin, whatever CORS allows.
+    allowed_origins: tuple[str, ...] | None = _variable(
+        "WS_ALLOWED_ORIGINS", _origins, None, may_be_empty=True
+    )
     allow_ticket_in_query: bool | None = _variable("WS_ALLOW_TICKET_IN_QUERY", _boolean, None)
     max_connections: int = _variable("WS_MAX_CONNECTIONS", _COUNT, "10000")
     max_connections_per_account: int = _variable("WS_MAX_CONNECTIONS_PER_ACCOUNT", _COUNT, "5")
@@ -313,6 +325,7 @@ def load(environ: Mapping[str, str], service: str) -> Settings:
             for problem in _contradictions(settings, service)
             if not _mentions(problem, unreadable)
         ]
+        problems += _weak_values(settings, service)
     if problems:
         raise ConfigurationError(problems)
     return settings
@@ -345,7 +358,7 @@ def _read_group(
         if raw is None:
             continue
         try:
-            if raw == "" and default != "":
+            if raw == "" and not item.metadata["may_be_empty"]:
                 raise ValueError("not be empty: unset it or give it a value")
             values[item.name] = convert(raw)
         except ValueError as error:
@@ -354,6 +367,22 @@ def _read_group(
             if default is not None:
                 values[item.name] = convert(default)
     return group(**values)
+
+
+def _weak_values(settings: Settings, service: str) -> list[str]:
+    """What is wrong with secrets in plain text. Production refuses those whatever they hold, and
+    what a reference names is judged when it has been read."""
+    problems: list[str] = []
+    sources = settings.secret_sources
+    if service == "api" and not settings.production:
+        plain = {
+            "jwt_secret": None if sources.jwt_secret_refs else sources.jwt_secret,
+            "ops_api_token": None if sources.ops_api_token_refs else sources.ops_api_token,
+            "db_password": None if sources.db_password_refs else sources.db_password,
+        }
+        payloads = {name: [] if value is None else [value] for name, value in plain.items()}
+        read_secrets(**payloads, production=False, problems=problems)
+    return problems
 
 
 def _contradictions(settings: Settings, service: str) -> list[str]:
@@ -366,6 +395,12 @@ def _contradictions(settings: Settings, service: str) -> list[str]:
     )
     rows = [
         (settings.database.host is None, "DB_HOST must be set"),
+        (
+            settings.database.sslmode in ("verify-ca", "verify-full")
+            and settings.database.sslrootcert is None,
+            "DB_SSLROOTCERT must name the file with the authority's certificate, by which"
+            f" DB_SSLMODE={settings.database.sslmode} verifies the server",
+        ),
         (
             service == "api" and not (secrets.jwt_secret or secrets.jwt_secret_refs),
             "JWT_SECRET_SECRET_REF must be set (outside production JWT_SECRET will do)",
@@ -436,6 +471,11 @@ def _production_rows(settings: Settings, service: str) -> list[tuple[bool, str]]
         (
             service == "api" and settings.service.public_ws_url is None,
             "PUBLIC_WS_URL must be set in production",
+        ),
+        (
+            (settings.service.public_ws_url or "wss:").startswith("ws:"),
+            "PUBLIC_WS_URL must begin with wss:// in production: a ticket must not travel in the"
+            " clear",
         ),
     ]
     return rows

@@ -7,22 +7,27 @@ from typing import Any
 import pytest
 
 from rules.secret_values import Secrets, read_secrets
-from rules.settings import ConfigurationError
 
 KEY, NEXT_KEY = "0123456789abcdefghijklmnopqrstuv", "vutsrqponmlkjihgfedcba9876543210"
 TOKEN, OTHER_TOKEN = "token-0123456789-abcdefgh", "token-9876543210-hgfedcba"
 
 
-def read(**payloads: Any) -> Secrets:
+def judge(payloads: dict[str, Any]) -> tuple[Secrets, list[str]]:
+    problems: list[str] = []
     production = payloads.pop("production", True)
     empty: dict[str, list[str]] = {"jwt_secret": [], "ops_api_token": [], "db_password": []}
-    return read_secrets(**{**empty, **payloads}, production=production)
+    read_back = read_secrets(**{**empty, **payloads}, production=production, problems=problems)
+    return read_back, problems
+
+
+def read(**payloads: Any) -> Secrets:
+    secrets, problems = judge(payloads)
+    assert problems == []
+    return secrets
 
 
 def problems(**payloads: Any) -> list[str]:
-    with pytest.raises(ConfigurationError) as caught:
-        read(**payloads)
-    return caught.value.problems
+    return judge(payloads)[1]
 
 
 class TestKeys:
@@ -92,6 +97,16 @@ class TestPasswords:
         payloads = ["first, with a comma \n\nsecond\n", "third"]
         expected = ("first, with a comma ", "second", "third")
         assert read(db_password=payloads).db_passwords == expected
+
+
+class TestNothing:
+    @pytest.mark.parametrize("payload", ["", "\n", " , \n,"])
+    def test_a_secret_that_is_there_holds_something(self, payload: str) -> None:
+        told = problems(jwt_secret=[payload], ops_api_token=[payload], db_password=["\n\n"])
+        assert told == [
+            f"{name}: there is nothing in it but space and separators"
+            for name in ("JWT_SECRET", "OPS_API_TOKEN", "DB_PASSWORD")
+        ]
 
 
 class TestSecrecy:

@@ -9,7 +9,7 @@ import pytest
 
 from rules.settings import KNOWN_NAMES, ConfigurationError, Settings, load
 
-LAPTOP = {"APP_ENV": "development", "DB_HOST": "127.0.0.1", "JWT_SECRET": "a secret of a laptop"}
+LAPTOP = {"APP_ENV": "development", "DB_HOST": "127.0.0.1", "JWT_SECRET": "l" * 32}
 PRODUCTION = {
     "DB_HOST": "/cloudsql/project:region:instance",
     "JWT_SECRET_SECRET_REF": "projects/p/secrets/jwt/versions/3",
@@ -98,6 +98,11 @@ class TestWhatIsRead:
             environ["WS_ALLOWED_ORIGINS"] = socket
         assert load(environ, "gateway").socket_origins == (expected,)
 
+    def test_empty_origins_of_the_socket_are_none_at_all(self) -> None:
+        environ = {**LAPTOP, "CORS_ALLOWED_ORIGINS": "https://a.example.org"}
+        assert load({**environ, "WS_ALLOWED_ORIGINS": ""}, "gateway").socket_origins == ()
+        assert load({**LAPTOP, "CORS_ALLOWED_ORIGINS": ""}, "gateway").socket_origins == ()
+
     @pytest.mark.parametrize(("value", "expected"), [("true", True), ("false", False)])
     def test_a_ticket_in_the_query_may_be_switched_on_and_off_anywhere(
         self, value: str, expected: bool
@@ -165,6 +170,11 @@ class TestWhatIsRefused:
                 "CHAT_WRITE_RATE_LIMIT_LOCKOUT_MAX_SECONDS must not be below"
                 " CHAT_WRITE_RATE_LIMIT_LOCKOUT_SECONDS",
             ),
+            (
+                {"DB_SSLMODE": "verify-full"},
+                "DB_SSLROOTCERT must name the file with the authority's certificate, by which"
+                " DB_SSLMODE=verify-full verifies the server",
+            ),
         ],
     )
     def test_two_values_that_contradict_each_other_are_named_together(
@@ -199,6 +209,25 @@ class TestWhatIsRefused:
             "OPS_API_TOKEN_SECRET_REF",
             "DB_SSLMODE",
         ]
+
+    def test_weak_secrets_are_told_together_with_everything_else(self) -> None:
+        told = problems({"APP_ENV": "test", "JWT_SECRET": "weak", "OPS_API_TOKEN": ":", "PORT": ""})
+        assert [problem.split()[0].rstrip(":") for problem in told] == [
+            "PORT",
+            "DB_HOST",
+            "JWT_SECRET",
+            "OPS_API_TOKEN",
+        ]
+
+    @pytest.mark.parametrize("service", ["gateway", "migrate"])
+    def test_what_a_service_does_not_use_need_not_be_good(self, service: str) -> None:
+        settings = load({**LAPTOP, "JWT_SECRET": "weak"}, service)
+        assert settings.secret_sources.jwt_secret == "weak"
+
+    def test_a_reference_wins_over_what_stands_beside_it(self) -> None:
+        reference = {"JWT_SECRET_SECRET_REF": "projects/p/secrets/jwt/versions/3"}
+        settings = load({**LAPTOP, "JWT_SECRET": "weak", **reference}, "api")
+        assert settings.secret_sources.jwt_secret_refs
 
     def test_nothing_is_concluded_from_a_value_that_could_not_be_read(self) -> None:
         assert problems({**LAPTOP, "APP_ENV": "prod"}) == [
@@ -272,7 +301,8 @@ class TestProduction:
 
     @pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
     def test_stricter_modes_are_welcome(self, mode: str) -> None:
-        assert load(production(DB_SSLMODE=mode), "api").database.sslmode == mode
+        settings = load(production(DB_SSLMODE=mode, DB_SSLROOTCERT="/etc/ca.pem"), "api")
+        assert (settings.database.sslmode, settings.database.sslrootcert) == (mode, "/etc/ca.pem")
 
     @pytest.mark.parametrize(
         ("changes", "problem"),
@@ -288,6 +318,11 @@ class TestProduction:
                 " with 0 all clients would share one address",
             ),
             ({"PUBLIC_WS_URL": None}, "PUBLIC_WS_URL must be set in production"),
+            (
+                {"PUBLIC_WS_URL": "ws://live.example.org/ws"},
+                "PUBLIC_WS_URL must begin with wss:// in production: a ticket must not travel in"
+                " the clear",
+            ),
         ],
     )
     def test_what_is_only_safe_on_a_laptop_is_refused(
@@ -311,7 +346,7 @@ class TestProduction:
 
 
 class TestSecretsStaySecret:
-    SECRET = "correct-horse-battery-staple"
+    SECRET = "correct-horse-battery-staple-correct"
 
     def environ(self) -> dict[str, str]:
         return {
