@@ -14,6 +14,7 @@ import pytest
 
 from gatehouse_client import ApiError, Client
 from gatehouse_client.client import Ticket
+from gatehouse_client.rest import Rest
 from gatehouse_client.socket_link import Link
 from rules.access_tokens import AccessTokens
 from scripts.dev_env import write_dev_env
@@ -63,6 +64,20 @@ async def open_ticket(ticket: Ticket) -> str:
         return str((await link.receive())["type"])
     finally:
         await link.close()
+
+
+async def opens_ops(fleet: Fleet, token: str) -> bool:
+    try:
+        await Rest(fleet.api_url, {"X-Ops-Token": token}).call("GET", "/ops/audit/verify")
+    except ApiError as error:
+        if error.code != "unauthorized":
+            raise
+        return False
+    return True
+
+
+def ops_tokens_in(payload: str) -> list[str]:
+    return [line.partition(":")[2] for line in payload.splitlines()]
 
 
 class Person:
@@ -141,15 +156,16 @@ class TestTheSigningKeyAndTheOpsToken:
                         *(fleet, manager, "new", "OPS_API_TOKEN", "projects/p/secrets/ops"),
                         *("--actors", "ann,bob"),
                     )
-                    tokens = [bob.token(FIRST_KEY)]
+                    tokens, ops_tokens = [bob.token(FIRST_KEY)], [FIRST_OPS_TOKEN]
 
                     async def everything_is_good() -> None:
-                        """Whatever was handed out, by whichever instance. What the ops tokens open
-                        belongs here as soon as there are operators' endpoints."""
+                        """Whatever was handed out, by whichever instance."""
                         ticket = await bob.client.ticket()  # bought before, spent afterwards
                         await bob.client.refresh()
                         for token in tokens * 2:  # on the one instance and on the other
                             assert await bob.is_known_by(token)
+                        for token in ops_tokens * 2:
+                            assert await opens_ops(fleet, token)
                         await ann.after(10)
                         assert await open_ticket(ticket) == "connected"
 
@@ -164,6 +180,7 @@ class TestTheSigningKeyAndTheOpsToken:
                         OPS_API_TOKEN_SECRET_REF=f"{ops_new},{ops_old}",
                     ):
                         await everything_is_good()
+                    ops_tokens += ops_tokens_in(manager.value(ops_new))
                     await everything_is_good()
                     await fleet.deploy("wsgateway")
                     assert await open_ticket(ticket) == "connected"
@@ -184,6 +201,8 @@ class TestTheSigningKeyAndTheOpsToken:
                     await fleet.deploy("api")  # a later start misses nothing
                     await ann.after(20)
                     assert [await bob.is_known_by(token) for token in tokens] == [False, True]
+                    opened = [await opens_ops(fleet, token) for token in ops_tokens]
+                    assert opened == [False, True, True]
                 assert ann.troubles == []
                 assert set(ann.offline_codes) <= {1012}
                 assert ann.refreshes > 2
@@ -214,13 +233,18 @@ class TestALeakedKey:
                     )
                     assert await bob.is_known_by(stolen)
                     fleet.note("the new key is deployed alone")
-                    deploying = asyncio.create_task(fleet.deploy("api", JWT_SECRET_SECRET_REF=new))
+                    ops_new = manager.add("ops", f"ann:{FIRST_OPS_TOKEN[::-1]}")
+                    alone = {"JWT_SECRET_SECRET_REF": new, "OPS_API_TOKEN_SECRET_REF": ops_new}
+                    assert await opens_ops(fleet, FIRST_OPS_TOKEN)
+                    deploying = asyncio.create_task(fleet.deploy("api", **alone))
                     async with asyncio.timeout(30):
                         while await bob.is_known_by(stolen):
                             pass
                     fleet.note("the stolen token was refused for the first time")
                     # From the moment at which the traffic has moved, without exception.
                     assert not any([await bob.is_known_by(stolen) for _ in range(20)])
+                    assert not await opens_ops(fleet, FIRST_OPS_TOKEN)
+                    assert await opens_ops(fleet, FIRST_OPS_TOKEN[::-1])
                     await deploying
                     await rotate(fleet, manager, "disable", old)
                     await ann.after(20)  # refreshed by itself
