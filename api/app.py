@@ -39,11 +39,14 @@ from api.resources import (
     health,
     members,
     messages,
+    password_reset,
     people,
     sessions,
     ws_tickets,
 )
-from api.resources.ops import records
+from api.resources.ops import messages as ops_messages
+from api.resources.ops import records, users
+from api.resources.ops import sessions as ops_sessions
 from api.services import Services
 
 
@@ -69,7 +72,12 @@ def create_app(services: Services) -> falcon.App[Request, Response]:
             Cors(settings.service.cors_allowed_origins),
             RefusedRequests(services.pool, settings.service.cors_allowed_origins),
             BodyGuard(settings.service.max_request_body_bytes),
-            OpsAccess(services.pool, services.ops_tokens, settings.auth),
+            OpsAccess(
+                services.pool,
+                services.login_attempts,
+                services.ops_tokens,
+                settings.auth.ops_allowed_networks,
+            ),
             Methods(),
             Authentication(services.pool, services.access_tokens, settings.auth.session_idle_days),
         ],
@@ -90,6 +98,7 @@ def create_app(services: Services) -> falcon.App[Request, Response]:
         "/auth/logout": sessions.Logout(services),
         "/auth/me": sessions.Me(services),
         "/auth/password": sessions.Password(services),
+        "/auth/password-reset": password_reset.PasswordReset(services),
         "/auth/sessions": sessions.Sessions(services),
         "/auth/sessions/{session_id:id}": sessions.OneSession(services),
         "/auth/ws-ticket": ws_tickets.WsTickets(services),
@@ -101,6 +110,15 @@ def create_app(services: Services) -> falcon.App[Request, Response]:
         "/chat/channels/{channel_id:id}/messages/{seq:id}": messages.OneMessage(services),
         "/ops/audit": records.Audit(services),
         "/ops/audit/verify": records.AuditVerification(services),
+        "/ops/channels/{channel_id:id}/messages/{seq:id}": ops_messages.OpsMessage(services),
+        "/ops/sessions": ops_sessions.OpsSessions(services),
+        "/ops/sessions/revoke": ops_sessions.Revoke(services),
+        "/ops/users": users.OpsUsers(services),
+        "/ops/users/{user_id:id}/disable": users.Disable(services),
+        "/ops/users/{user_id:id}/enable": users.Enable(services),
+        "/ops/users/{user_id:id}/unlock": users.Unlock(services),
+        "/ops/users/{user_id:id}/mute": users.Mute(services),
+        "/ops/users/{user_id:id}/password-reset": users.PasswordReset(services),
         "/ops/security-events": records.SecurityEvents(services),
         "/users": people.People(services),
         "/users/{user_id:id}": people.OnePerson(services),

@@ -8,7 +8,7 @@ whether or not the account exists.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from psycopg import Connection
@@ -34,7 +34,7 @@ class Attempt:
     address: Address | None
     maxima: Mapping[str, int]
     reservation: Reservation
-    from_network_key: str
+    cleared_by_success: str | None  # never the address
 
 
 class LoginAttempts:
@@ -52,21 +52,36 @@ class LoginAttempts:
         key = email_key(email)
         from_network = limit_subjects.login_to_account_from_network(key, address)
 
-        def reserve(connection: Connection) -> Attempt:
-            maxima = {
-                limit_subjects.login_from_ip(address): self._per_ip,
-                from_network: self._per_account,
-            }
+        def maxima(connection: Connection) -> dict[str, int]:
+            room = {from_network: self._per_account}
             at_home = address is not None and limits.has_logged_in_from(
                 connection, key, limit_subjects.network(address)
             )
             if not at_home:
                 everywhere = limit_subjects.login_to_account(key)
-                maxima[everywhere] = EVERYWHERE_FACTOR * self._per_account
+                room[everywhere] = EVERYWHERE_FACTOR * self._per_account
+            return room
+
+        return self._begin(address, maxima, what="login", cleared_by_success=from_network)
+
+    def begin_from(self, address: Address | None, what: str) -> Attempt:
+        """Reserves one attempt of the address alone: `what` is no matter of an account."""
+        return self._begin(address, lambda _: {}, what=what, cleared_by_success=None)
+
+    def _begin(
+        self,
+        address: Address | None,
+        more: Callable[[Connection], dict[str, int]],
+        *,
+        what: str,
+        cleared_by_success: str | None,
+    ) -> Attempt:
+        def reserve(connection: Connection) -> Attempt:
+            maxima = {limit_subjects.login_from_ip(address): self._per_ip, **more(connection)}
             reservation = limits.reserve(connection, maxima, self._window_seconds, settled=True)
             if not reservation.allowed and reservation.note:
-                security_events.record(connection, Event.RATE_LIMITED, ip=address, what="login")
-            return Attempt(address, maxima, reservation, from_network)
+                security_events.record(connection, Event.RATE_LIMITED, ip=address, what=what)
+            return Attempt(address, maxima, reservation, cleared_by_success)
 
         attempt = in_transaction(self._pool, reserve)
         if not attempt.reservation.allowed:
@@ -107,7 +122,7 @@ class LoginAttempts:
             self._window_seconds,
             reservation=attempt.reservation,
             outcome=outcome,
-            clear=[attempt.from_network_key],
+            clear=[attempt.cleared_by_success] if attempt.cleared_by_success else (),
             lockout=self._lockout,
         )
         for subject in locked:

@@ -10,6 +10,7 @@ from psycopg import Connection
 from api.context import Request
 from db import audit
 from db.connections import SyncPool, in_transaction
+from db.operators import Operator
 
 T = TypeVar("T")
 
@@ -19,6 +20,10 @@ def act(pool: SyncPool, work: Callable[[Connection], tuple[T, audit.Head]]) -> t
     done, head = in_transaction(pool, work)
     audit.announce(head)
     return done, head
+
+
+def operator(req: Request) -> Operator:
+    return Operator(req.actor, req.context.address)
 
 
 def record(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import TypeVar
 
 from api.context import Request
 from rules.errors import Refusal, invalid_field
 from rules.fields import Fields, sequence_number
 from rules.json_input import read_object
-from rules.times import read_rfc3339
 
 T = TypeVar("T")
 
@@ -59,21 +57,16 @@ class Query:
             raise invalid_field(name, "is missing")
         return read(name, self._params[name])
 
+    def read(self, name: str, read: Callable[[str, str], T]) -> T | None:
+        raw = self._params.get(name)
+        return None if raw is None else read(name, raw)
+
     def text(self, name: str) -> str | None:
         """1 to 128 characters; PostgreSQL knows no NUL."""
         raw = self._params.get(name)
         if raw is not None and ("\0" in raw or not 1 <= len(raw) <= 128):
             raise invalid_field(name, "must have 1 to 128 characters and no NUL")
         return raw
-
-    def time(self, name: str) -> datetime | None:
-        raw = self._params.get(name)
-        if raw is None:
-            return None
-        moment = read_rfc3339(raw)
-        if moment is None:
-            raise invalid_field(name, "must be a time like 2026-11-24T08:22:30Z")
-        return moment
 
     def page(self, default: int, largest: int) -> int:
         """How many rows: ?limit"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from psycopg import Connection
-from psycopg.rows import class_row
+from psycopg.rows import class_row, scalar_row
 
 from db import queries
 from rules.fields import email_key
@@ -16,6 +16,8 @@ _BY_EMAIL = _SQL["find_user_by_email_key"]
 _BY_ID = _SQL["find_user_by_id"]
 _FIND_PERSON = _SQL["find_person"]
 _PEOPLE_NAMED = _SQL["list_people_named"]
+_HAS_RESET = _SQL["has_password_reset"]
+_REDEEM_RESET = _SQL["redeem_password_reset"]
 _REPLACE_PASSWORD = _SQL["replace_password_hash"]
 _UPDATE_DISPLAY_NAME = _SQL["update_display_name"]
 
@@ -68,6 +70,20 @@ def replace_password_hash(
     """False when the stored hash is no longer the one that was checked."""
     values = {"user_id": user_id, "checked_hash": checked_hash, "new_hash": new_hash}
     return connection.execute(_REPLACE_PASSWORD, values).rowcount == 1
+
+
+def has_password_reset(connection: Connection, token_hash: bytes) -> bool:
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return bool(cursor.execute(_HAS_RESET, (token_hash,)).fetchone())
+
+
+def redeem_password_reset(
+    connection: Connection, token_hash: bytes, password_hash: str
+) -> int | None:
+    """Sets the password and ends all sessions; whose it was, or None where it is none any more."""
+    values = {"token_hash": token_hash, "password_hash": password_hash}
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(_REDEEM_RESET, values).fetchone()
 
 
 def update_display_name(connection: Connection, user_id: int, display_name: str) -> None:

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Mapping
+from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, TypeVar
 from uuid import UUID
 
 from rules.errors import Refusal, invalid_field
+from rules.times import read_rfc3339
+from rules.versions import readable_version
 
 T = TypeVar("T")
 
@@ -19,6 +23,7 @@ MAX_ID = 2**53 - 1  # every id stays exact in a JavaScript client
 EMAIL_MAX_CHARS = 254  # RFC 5321, 4.5.3.1.3, less the angle brackets
 DISPLAY_NAME_MAX_CHARS = 40
 CHANNEL_NAME_MAX_CHARS = 80
+REASON_MAX_CHARS = 500
 PASSWORD_MIN_CHARS, PASSWORD_MAX_CHARS = 8, 128
 
 
@@ -154,3 +159,54 @@ def new_password(name: str, value: Any) -> str:
 def submitted_password(name: str, value: Any) -> str:
     """At login only the upper bound counts: a short one is simply wrong, not a special case."""
     return bounded_text(1, PASSWORD_MAX_CHARS)(name, value)
+
+
+def boolean(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise invalid_field(name, "must be true or false")
+    return value
+
+
+def true(name: str, value: Any) -> bool:
+    """A flag that selects: false would select nothing, and is refused rather than passed over."""
+    if value is not True:
+        raise invalid_field(name, "must be true where it is given")
+    return True
+
+
+def reason(name: str, value: Any) -> str:
+    """Why an operator acts, for whoever reads the audit trail: 1 to 500 characters."""
+    string = bounded_text(1, REASON_MAX_CHARS)(name, value)
+    if not string.strip():
+        raise invalid_field(name, "must not be only white space")
+    return string
+
+
+def version(name: str, value: Any) -> str:
+    string = text(name, value)
+    if readable_version(string) is None:
+        raise invalid_field(name, "must be a version like 1.4.2")
+    return string
+
+
+def time(name: str, value: Any) -> datetime:
+    moment = read_rfc3339(text(name, value))
+    if moment is None:
+        raise invalid_field(name, "must be a time like 2026-11-24T08:22:30Z")
+    return moment
+
+
+def network(name: str, value: Any) -> IPv4Network | IPv6Network:
+    """An address, or a network in CIDR form."""
+    string = text(name, value)
+    try:
+        return ip_network(string)
+    except ValueError:
+        raise invalid_field(name, "must be an address or a network like 198.51.100.0/24") from None
+
+
+def seconds_to_mute(name: str, value: Any) -> int:
+    """0 to a year."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 31_622_400:
+        raise invalid_field(name, "must be 0 to 31622400, a year of seconds")
+    return value

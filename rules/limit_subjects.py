@@ -43,8 +43,12 @@ def registration_from_ip(address: Address | None) -> str:
 
 
 def chat_from_address(address: Address | None) -> str:
-    """The account's subject is made in append_messages, which alone knows whose session it is."""
     return f"chat:ip:{source(address)}"
+
+
+def chat_of_account(user_id: int) -> str:
+    """As append_messages makes it, which alone knows whose session it is."""
+    return f"chat:account:{user_id}"
 
 
 def channels_of_account(user_id: int) -> str:

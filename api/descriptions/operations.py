@@ -10,11 +10,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from api.descriptions.schemas import BOOLEAN, Schema, closed, list_of, nullable, ref, text
+from api.descriptions.schemas import (
+    BOOLEAN,
+    VERSION_PATTERN,
+    Schema,
+    closed,
+    list_of,
+    nullable,
+    ref,
+    text,
+)
 from api.resources.members import MOST_MEMBERS
 from api.resources.messages import DEFAULT_PAGE
 from api.resources.people import MOST_PEOPLE
-from rules.fields import MAX_ID
+from rules.fields import MAX_ID, REASON_MAX_CHARS
 from rules.settings import Settings
 
 # Whatever is called: what is no HTTP or too much of it, a body that is no JSON, and our mistakes.
@@ -202,6 +211,52 @@ OPERATIONS = (
         {200: "Person"}, "chat", errors=frozenset({"not_found"}),
     ),
     Operation(
+        "POST", "/auth/password-reset", "resetPassword",
+        "A new password for an operator's one-time token; all sessions end.",
+        {204: None}, "auth", public=True, body="PasswordReset",
+        errors=frozenset({"invalid_credentials", "rate_limited"}),
+    ),
+    Operation(
+        "GET", "/ops/sessions", "listAllSessions", "Live sessions, newest first.",
+        {200: "OpsSessions"}, "ops", operator=True,
+        query=("user_id", "ip", "before_id", "limit"),
+    ),
+    Operation(
+        "POST", "/ops/sessions/revoke", "revokeSessions",
+        "Ends the sessions that exactly one selector names, and their sockets.",
+        {200: "Revoked"}, "ops", operator=True, body="Revocation",
+    ),
+    Operation(
+        "GET", "/ops/users", "findUsers",
+        "Who it is: by e-mail address, or by an address or network of their sessions.",
+        {200: "OpsUsers"}, "ops", operator=True, query=("email", "ip"),
+    ),
+    *(
+        Operation(
+            "POST", f"/ops/users/{{user_id}}/{act}", name, summary,
+            {200: answer}, "ops", operator=True, body=body,
+        )
+        for act, name, summary, body, answer in (
+            ("disable", "disableUser", "No session lives while it lasts.", "Reason", "UserAct"),
+            (
+                "enable", "enableUser", "May log in again; old sessions stay ended.",
+                "Reason", "UserAct",
+            ),
+            ("unlock", "unlockUser", "Forgets failed logins and lockouts.", "Reason", "UserAct"),
+            ("mute", "muteUser", "Writes nothing for so long; 0 ends it.", "Mute", "Muted"),
+            (
+                "password-reset", "startPasswordReset",
+                "The old password is dead at once; the answer's token sets a new one.",
+                "Reason", "ResetToken",
+            ),
+        )
+    ),
+    Operation(
+        "DELETE", "/ops/channels/{channel_id}/messages/{seq}", "eraseAnyMessage",
+        "Erases a message of any channel; the log says so, and names nobody.",
+        {204: None}, "ops", operator=True, query=("reason",),
+    ),
+    Operation(
         "GET", "/ops/audit", "listAudit", "The audit trail, newest first.",
         {200: "Audit"}, "ops", operator=True,
         query=("before_id", "request_id", "actor", "action", "user_id", "since", "limit"),
@@ -235,8 +290,23 @@ def query_parameters(settings: Settings) -> dict[str, Schema]:
         "after_id": ref("Seq"),
         "user_id": ref("Id"),
         "since": {"type": "string", "format": "date-time"},
+        "ip": {"type": "string", "format": "network"},
+        "email": ref("Email"),
+        "reason": ref("ReasonText"),
         **dict.fromkeys(("request_id", "actor", "action", "event"), SHORT_TEXT),
     }
+
+
+# Of a revocation: exactly one of them is given.
+_SELECTORS: dict[str, Schema] = {
+    "user_id": ref("Id"),
+    "session_id": ref("Id"),
+    "email": ref("Email"),
+    "ip": {"type": "string", "format": "network"},
+    "client_version_below": {"type": "string", "pattern": VERSION_PATTERN},
+    "created_before": {"type": "string", "format": "date-time"},
+    "all": {"const": True},
+}
 
 
 def bodies_and_answers(settings: Settings) -> dict[str, Schema]:
@@ -318,6 +388,79 @@ def bodies_and_answers(settings: Settings) -> dict[str, Schema]:
                 "last_seq": ref("Seq"),
                 "role": {"enum": ["owner", "member", None]},
                 "peer": nullable("Person"),
+            }
+        ),
+        "ReasonText": text(
+            1,
+            REASON_MAX_CHARS,
+            format="reason",
+            pattern=r"^[^\u0000]*$",
+            description="For the audit trail; not only white space.",
+        ),
+        "PasswordReset": closed(
+            {"reset_token": {"type": "string"}, "new_password": ref("NewPassword")}
+        ),
+        "Revocation": closed(
+            {**_SELECTORS, "reason": ref("ReasonText"), "dry_run": BOOLEAN},
+            optional=(*_SELECTORS, "dry_run"),
+        )
+        | {"oneOf": [{"required": [name]} for name in _SELECTORS]},
+        "Revoked": closed(
+            {"matched": ref("Seq"), "revoked": ref("Seq"), "audit_id": nullable("Id")}
+        ),
+        "OpsSession": closed(
+            {
+                "session_id": ref("Id"),
+                "user_id": ref("Id"),
+                "email": ref("Email"),
+                "display_name": ref("DisplayName"),
+                "created_at": ref("Time"),
+                "last_seen_at": ref("Time"),
+                "expires_at": ref("Time"),
+                "ip": shown,
+                "user_agent": shown,
+                "client_version": shown,
+                "client_content_version": shown,
+                "drain_event_id": nullable("Id"),
+            }
+        ),
+        "OpsSessions": closed({"sessions": list_of("OpsSession")}),
+        "OpsUser": closed(
+            {
+                "id": ref("Id"),
+                "email": ref("Email"),
+                "display_name": ref("DisplayName"),
+                "is_admin": BOOLEAN,
+                "created_at": ref("Time"),
+                "disabled_at": nullable("Time"),
+                "muted_until": nullable("Time"),
+                "sessions": list_of("OpsSession"),
+                "lockouts": list_of("Lockout"),
+                "events": list_of("SecurityEvent"),
+            }
+        ),
+        "OpsUsers": closed({"users": list_of("OpsUser")}),
+        "Lockout": closed(
+            {"subject": {"type": "string"}, "locked_until": ref("Time"), "lockouts": ref("Seq")}
+        ),
+        "Reason": closed({"reason": ref("ReasonText")}),
+        "Mute": closed(
+            {
+                "reason": ref("ReasonText"),
+                "seconds": {"type": "integer", "minimum": 0, "maximum": 31_622_400},
+            },
+            optional=("seconds",),
+        ),
+        "UserAct": closed({"user_id": ref("Id"), "audit_id": ref("Id")}),
+        "Muted": closed(
+            {"user_id": ref("Id"), "audit_id": ref("Id"), "muted_until": nullable("Time")}
+        ),
+        "ResetToken": closed(
+            {
+                "user_id": ref("Id"),
+                "audit_id": ref("Id"),
+                "reset_token": ref("OpaqueToken"),
+                "expires_at": ref("Time"),
             }
         ),
         "Audit": closed({"audit": list_of("AuditRow")}),

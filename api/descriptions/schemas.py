@@ -21,7 +21,7 @@ _CONTROL = r"\u0000-\u001f\u007f-\u009f\u2028\u2029\ue000-\uf8ff"
 _AT = r"@\ufe6b\uff20"
 
 _EMAIL_PART = f"[^{_CONTROL}{_SPACE}{_AT}]+"
-_VERSION = r"^[0-9]{1,9}(\.[0-9]{1,9}){0,7}$"
+VERSION_PATTERN = r"^[0-9]{1,9}(\.[0-9]{1,9}){0,7}$"
 
 
 def ref(name: str) -> Schema:
@@ -74,7 +74,7 @@ def components(settings: Settings) -> dict[str, Schema]:
         },
         "Version": {
             "type": ["string", "null"],
-            "pattern": _VERSION,
+            "pattern": VERSION_PATTERN,
             "description": "Dotted integers, compared part by part. Unreadable ones are null.",
         },
         "Email": text(

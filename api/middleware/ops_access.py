@@ -8,22 +8,15 @@ against its address, like a wrong password, in the same place.
 from __future__ import annotations
 
 import hmac
-import logging
-
-from psycopg import Connection
 
 from api import quotas
 from api.context import Request, Response
-from db import limits, security_events
-from db.connections import UNAVAILABLE, SyncPool, in_transaction
-from db.limits import Lockout, Outcome
+from api.login_attempts import LoginAttempts
+from db.connections import SyncPool, in_transaction
 from db.security_events import Event
 from rules import limit_subjects
 from rules.errors import Refusal
-from rules.limit_subjects import Address
-from rules.settings import AuthSettings
-
-logger = logging.getLogger("gatehouse.api")
+from rules.limit_subjects import Address, Network
 
 # Enough for every dashboard, too little for a script that runs wild.
 CALLS_A_MINUTE = 600
@@ -35,17 +28,14 @@ class OpsAccess:
     def __init__(
         self,
         pool: SyncPool,
+        login_attempts: LoginAttempts,
         tokens: tuple[tuple[str, bytes], ...],
-        settings: AuthSettings,
+        networks: tuple[Network, ...],
     ) -> None:
         self._pool = pool
+        self._login_attempts = login_attempts
         self._tokens = tokens
-        self._networks = settings.ops_allowed_networks
-        self._maximum = settings.rate_limit_max_attempts_per_ip
-        self._window_seconds = settings.rate_limit_window_seconds
-        self._lockout = Lockout(
-            settings.rate_limit_lockout_seconds, settings.rate_limit_lockout_max_seconds
-        )
+        self._networks = networks
 
     def process_resource(
         self, req: Request, resp: Response, resource: object, params: dict[str, object]
@@ -59,7 +49,9 @@ class OpsAccess:
             raise Refusal("not_found")
         actor = self._actor(req.get_header("X-Ops-Token") or "")
         if actor is None:
-            raise self._refusal_of_a_stranger(address)
+            attempt = self._login_attempts.begin_from(address, "ops")
+            self._login_attempts.failed(attempt, Event.ACCESS_REFUSED, None)
+            raise Refusal("unauthorized", "Send an operator's token as X-Ops-Token.")
         if (refusal := self._count(actor, address)) is not None:
             raise refusal
         req.context.actor = actor
@@ -72,43 +64,6 @@ class OpsAccess:
             if hmac.compare_digest(presented, known):
                 found = name
         return found
-
-    def _refusal_of_a_stranger(self, address: Address | None) -> Refusal:
-        """Written down and counted before it is answered, as long as there is a database."""
-        refusal = Refusal("unauthorized", "Send an operator's token as X-Ops-Token.")
-        maxima = {limit_subjects.login_from_ip(address): self._maximum}
-
-        def count(connection: Connection) -> Refusal:
-            reservation = limits.reserve(connection, maxima, self._window_seconds, settled=True)
-            if not reservation.allowed:
-                if reservation.note:
-                    security_events.record(connection, Event.RATE_LIMITED, ip=address, what="ops")
-                return Refusal("rate_limited", retry_after_seconds=reservation.retry_after_seconds)
-            security_events.record(connection, Event.ACCESS_REFUSED, ip=address, what="ops")
-            locked = limits.settle(
-                connection,
-                maxima,
-                self._window_seconds,
-                reservation=reservation,
-                outcome=Outcome.FAILURE,
-                clear=(),
-                lockout=self._lockout,
-            )
-            for subject in locked:
-                security_events.record(
-                    connection,
-                    Event.LOGIN_LOCK,
-                    ip=address,
-                    subject=subject.key,
-                    seconds=subject.seconds,
-                )
-            return refusal
-
-        try:
-            return in_transaction(self._pool, count)
-        except UNAVAILABLE as error:
-            logger.warning("a refused operator could not be counted: %s", type(error).__name__)
-            return refusal
 
     def _count(self, actor: str, address: Address | None) -> Refusal | None:
         return in_transaction(

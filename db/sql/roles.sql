@@ -69,6 +69,12 @@ GRANT EXECUTE ON FUNCTION forget_tickets, forget_nonces, forget_refresh_tokens, 
 GRANT SELECT ON admin_action_audit, admin_action_audit_head, security_events TO gatehouse_api;
 GRANT EXECUTE ON FUNCTION append_audit, verify_audit TO gatehouse_api;
 
+-- Operators' acts come with their audit rows; the functions see to that.
+GRANT EXECUTE ON FUNCTION revoke_sessions, act_on_user, erase_message_as, redeem_password_reset
+    TO gatehouse_api;
+GRANT SELECT (token_hash, expires_at) ON password_resets TO gatehouse_api;
+GRANT SELECT (key, locked_until, lockouts) ON rate_limits TO gatehouse_api;
+
 -- Limits are touched through functions alone; events are written and never changed.
 GRANT EXECUTE ON FUNCTION reserve_attempt, settle_attempt TO gatehouse_api, gatehouse_gateway;
 GRANT INSERT (event, request_id, user_id, session_id, ip, details) ON security_events

@@ -177,7 +177,7 @@ def refused_as_bytes(api: Api) -> None:
 def refused_as_bodies(api: Api, token: str) -> None:
     for operation in (*BODIES, *EMPTY):
         method, _, template = operation.partition(" ")
-        path = template.replace("{channel_id}", "1")
+        path = re.sub(r"\{[a-z_]+\}", "1", template)
         assert api.refusal(method, path, data=b"{", headers=JSON, token=token) == "malformed_json"
         unknown = api.call(method, path, {**BODIES.get(operation, {}), "more": 1}, token=token)
         assert unknown.error["code"] == "validation_failed"
@@ -347,6 +347,24 @@ def operators(api: Api) -> None:
     for path in ("/ops/audit", "/ops/security-events"):
         assert api.call("GET", f"{path}?limit=1&since=2026-01-01T00:00:00Z").status == 200
         assert api.refusal("GET", f"{path}?since=yesterday") == "validation_failed"
+    user = api.register("subject@example.org")
+    user_id, place = user["user"]["id"], f"/ops/users/{user['user']['id']}"
+    assert len(api.call("GET", "/ops/users?email=subject@example.org").json["users"]) == 1
+    assert api.refusal("GET", "/ops/users") == "validation_failed"
+    assert api.call("GET", f"/ops/sessions?user_id={user_id}").status == 200
+    assert api.refusal("GET", "/ops/sessions?ip=x") == "validation_failed"
+    reset = api.call("POST", f"{place}/password-reset", {"reason": "forgotten"})
+    spend = {"reset_token": reset.json["reset_token"], "new_password": PASSWORD + "!!"}
+    assert api.call("POST", "/auth/password-reset", spend).status == 204
+    assert api.refusal("POST", "/auth/password-reset", spend) == "invalid_credentials"
+    for act in ("disable", "enable", "unlock", "mute"):
+        body = BODIES[f"POST /ops/users/{{user_id}}/{act}"]
+        assert api.call("POST", f"{place}/{act}", body).status == 200
+    revocation = {"user_id": user_id, "reason": "incident 42"}
+    assert api.call("POST", "/ops/sessions/revoke", revocation).status == 200
+    erased = api.call("DELETE", "/ops/channels/1/messages/1?reason=incident%2042")
+    assert erased.status == 204
+    assert api.refusal("DELETE", "/ops/channels/1/messages/1?reason=%20") == "validation_failed"
     assert api.call("GET", "/ops/audit/verify").json["intact"] is True
     assert api.refusal("GET", "/ops/audit/verify?after_id=x") == "validation_failed"
 
@@ -455,10 +473,11 @@ def without_a_database(
 
 
 def without_rights(api: Api, database: Database) -> None:
-    """A mistake of ours, made by an operator: the service may read nothing any more."""
+    """A mistake of ours, made by an operator: the service may do nothing any more."""
     token = api.register("last@example.org")["access_token"]
     with database.connect() as owner:
-        owner.execute("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM gatehouse_api")
+        for what in ("TABLES", "FUNCTIONS"):
+            owner.execute(f"REVOKE ALL ON ALL {what} IN SCHEMA public FROM gatehouse_api")
     for operation, method, path in api.operations():
         answer = api.call(method, path, *body_for(operation), token=token)
         healthy = operation in (*WITHOUT_DATABASE, "GET /health/ready")

@@ -21,6 +21,13 @@ BODIES: Mapping[str, dict[str, Any]] = {
         "client_msg_id": str(uuid.UUID(int=1)),
         "content": "hi",
     },
+    "POST /auth/password-reset": {"reset_token": "A" * 43, "new_password": PASSWORD},
+    "POST /ops/sessions/revoke": {"session_id": 2**50, "reason": "incident 42"},
+    "POST /ops/users/{user_id}/disable": {"reason": "incident 42"},
+    "POST /ops/users/{user_id}/enable": {"reason": "incident 42"},
+    "POST /ops/users/{user_id}/unlock": {"reason": "incident 42"},
+    "POST /ops/users/{user_id}/mute": {"reason": "incident 42", "seconds": 60},
+    "POST /ops/users/{user_id}/password-reset": {"reason": "incident 42"},
 }
 # They take an empty one, or none.
 EMPTY = ("POST /auth/logout", "POST /auth/ws-ticket")

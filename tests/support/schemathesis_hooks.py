@@ -38,6 +38,8 @@ def _accepted(read: Any) -> st.SearchStrategy[str]:
 schemathesis.openapi.format("mail-address", st.emails())
 schemathesis.openapi.format("display-name", _accepted(fields.display_name))
 schemathesis.openapi.format("message-content", _accepted(fields.content(2000)))
+schemathesis.openapi.format("reason", _accepted(fields.reason))
+schemathesis.openapi.format("network", st.ip_addresses().map(str))
 schemathesis.openapi.format("password", _accepted(new_password))
 
 

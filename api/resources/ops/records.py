@@ -35,7 +35,7 @@ class Audit:
             actor=query.text("actor"),
             action=query.text("action"),
             user_id=query.integer("user_id", fields.row_id),
-            since=query.time("since"),
+            since=query.read("since", fields.time),
         )
         limit = query.page(DEFAULT_PAGE, LARGEST_PAGE)
 
@@ -106,7 +106,7 @@ class SecurityEvents:
             request_id=query.text("request_id"),
             event=query.text("event"),
             user_id=query.integer("user_id", fields.row_id),
-            since=query.time("since"),
+            since=query.read("since", fields.time),
         )
         limit = query.page(DEFAULT_PAGE, LARGEST_PAGE)
 

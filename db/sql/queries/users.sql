@@ -33,3 +33,12 @@ FROM users
 WHERE display_name = %(display_name)s AND disabled_at IS NULL
 ORDER BY id
 LIMIT %(limit)s
+
+-- name: has_password_reset
+-- A cheap look before a password is hashed for it; redeem_password_reset decides.
+SELECT EXISTS (
+    SELECT FROM password_resets WHERE token_hash = %s AND expires_at > clock_timestamp()
+)
+
+-- name: redeem_password_reset
+SELECT redeem_password_reset(%(token_hash)s, %(password_hash)s)
