@@ -5,7 +5,6 @@ const STEADY_SECONDS = 10; // online for so long, and the next wait begins small
 const FRAME_SECONDS = 1 / 40; // slower than the server's limit, after a burst of one second's worth
 // Closed for what we sent (RFC 6455, section 7.4.1): come back, but do not send it again.
 const SENT_WRONG = { 1003: "unsupported_data", 1007: "bad_utf8", 1008: "policy", 1009: "too_big" };
-const asksAPerson = (code) => code >= 4500 && code <= 4999; // every other end means: come back
 /** The longest wait before attempt 0, 1, 2 ...; the wait is a random part of it (full jitter). */
 export const backoffBound = (attempt) => Math.min(30, 0.5 * 2 ** Math.min(attempt, 16));
 export const backoffDelay = (attempt, random = Math.random) => random() * backoffBound(attempt);
@@ -17,8 +16,8 @@ export class GatehouseError extends Error {
 }
 /** A frame that wants an answer, and the promise of it; whoever waits is told, nobody has to. */
 class Wish {
-  promise = new Promise((resolve, reject) => Object.assign(this, { resolve, reject }));
-  constructor(frame) { Object.assign(this, { frame, refusals: 0 }).promise.catch(() => {}); }
+  promise = new Promise((resolve, reject) => Object.assign(this, { resolve, reject, refusals: 0 }));
+  constructor(frame, more) { Object.assign(this, { frame, ...more }).promise.catch(() => {}); }
 }
 /** A person's access. Options: headers (the client's version); websocketUrl, WebSocket: instead of
  * what the API names and the platform has; onSession gets every session answer before it is used,
@@ -89,12 +88,11 @@ class Live {
   #outbox = new Map(); // by client_msg_id: a Wish
   constructor(client, onEvent) { Object.assign(this, { client, onEvent }).#run(); }
   get #wishes() { return [...this.#channels.values(), ...this.#outbox.values()]; }
-  /** Entries after `afterSeq`, then every new one; without it, only what comes from now on. */
-  async subscribe(channelId, afterSeq) {
+  /** Entries after `lastSeq`, then every new one; without it, only what comes from now on. */
+  async subscribe(channelId, lastSeq) {
     if (this.#ended) throw this.#ended;
     const ref = `subscribe ${++this.#numbers}`; // tells apart the answers to two of one channel
-    const channel = new Wish({ type: "subscribe", channel_id: channelId, ref });
-    channel.lastSeq = afterSeq;
+    const channel = new Wish({ type: "subscribe", channel_id: channelId, ref }, { lastSeq });
     this.#channels.get(channelId)?.reject(new GatehouseError("SendRefused", { code: "conflict" }));
     this.#channels.set(channelId, channel);
     this.#transmit(channel);
@@ -119,7 +117,7 @@ class Live {
       const link = (this.#link = { dueAt: 0 });
       const { code = null, reason, isFinal, wait = 0 } = await this.#connectOnce(link);
       this.#link = null;
-      if (isFinal || asksAPerson(code)) this.#end(code, reason);
+      if (isFinal || (code >= 4500 && code <= 4999)) this.#end(code, reason); // a person must act
       if (this.#ended) return;
       for (const one of SENT_WRONG[code] ? this.#outbox.values() : []) {
         if (one.writtenOn === link) this.#refuse(one, { code: SENT_WRONG[code], message: reason });
@@ -144,7 +142,7 @@ class Live {
     }
     if (!link.socket) return {};
     const end = await new Promise((finish) => {
-      link.finish = finish; // for whoever closes here
+      link.finish = finish;
       link.watch = setInterval(() => {
         if (!link.isHeard) finish({ reason: "the server has fallen silent" });
         link.isHeard = false;
@@ -156,7 +154,8 @@ class Live {
         work = work.then(() => link === this.#link && this.#receive(JSON.parse(data), link));
         work.catch((error) => finish({ reason: error.message }));
       };
-      link.socket.onclose = ({ code, reason }) => work.finally(() => finish({ code, reason }));
+      link.socket.onclose = link.socket.onerror = ({ code = 1006, reason = "broken" }) =>
+        work.finally(() => finish({ code, reason })); // Node 20 tells of a refusal by error alone
     });
     clearInterval(link.watch);
     link.socket.close();
@@ -238,7 +237,7 @@ class Live {
       link.socket.send(JSON.stringify({ ...wish.frame, after_seq: wish.lastSeq }));
     }, Math.max(0, link.dueAt - now) * 1000);
   }
-  #emit(event) { try { this.onEvent(event); } catch (error) { setTimeout(() => { throw error; }); } }
+  #emit(event) { try { this.onEvent(event); } catch (e) { setTimeout(() => { throw e; }); } }
   #end(code, reason) {
     if (this.#ended) return;
     this.#ended = new GatehouseError("LiveEnded", { code, message: reason });
