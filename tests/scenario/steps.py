@@ -136,12 +136,12 @@ def refresh_once(actor: Actor, stack: Stack, gateway: Gateway, api: ServiceProce
         assert [actor.finish(call) for call in calls] == [{}] * 8
     # Lines of the log come in order: when this one is there, all before it are.
     actor.ask("call", "Dora", path="/chat/channels")
-    api.wait_for_line("/chat/channels")
+    api.wait_for_line("GET /chat/channels 200")
     assert asked_for(api, "/auth/refresh") == before + 1
 
 
 def asked_for(api: ServiceProcess, path: str) -> int:
-    return sum(entry.get("path") == path for entry in api.log)
+    return sum(entry.get("route") == path for entry in api.log)
 
 
 def sessions_end(actor: Actor, stack: Stack, gateway: Gateway) -> None:
