@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.sabotage.mutation import Mutation
 
 _JS = "gatehouse_client_js/gatehouse.mjs"
+_CHECKER_TESTS = ("tests/chaos/test_checker.py",)
+_CHECKER = "tests/chaos/checker.py"
 _NODE = ("tests/javascript/test_scenario.py::test_the_scenario_in_node",)
 
 MUTATIONS_OF_CLIENTS = (
@@ -71,5 +73,53 @@ MUTATIONS_OF_CLIENTS = (
         "};",
         _NODE,
         "what the server closed the socket on is not sent again",
+    ),
+    Mutation(
+        "checker-believes-acks",
+        _CHECKER,
+        "if row is None or (row.sender_id, row.client_msg_id, row.content) != said:",
+        "if False:",
+        _CHECKER_TESTS,
+        "what was acknowledged is stored, under its seq",
+    ),
+    Mutation(
+        "checker-blind-to-gaps",
+        _CHECKER,
+        "if seq != last_seq + 1:",
+        "if seq <= last_seq:",
+        _CHECKER_TESTS,
+        "a subscriber sees every seq once",
+    ),
+    Mutation(
+        "checker-blind-to-doubles",
+        _CHECKER,
+        "        if times > 1:",
+        "        if times > 2:",
+        _CHECKER_TESTS,
+        "nothing is stored twice",
+    ),
+    Mutation(
+        "checker-lets-the-dead-listen",
+        _CHECKER,
+        'line["at"] > revoked_at + DELIVERY_BOUND_SECONDS',
+        'line["at"] > revoked_at + 10 * DELIVERY_BOUND_SECONDS',
+        _CHECKER_TESTS,
+        "nothing is delivered to a dead session after the bound",
+    ),
+    Mutation(
+        "checker-lets-the-dead-write",
+        _CHECKER,
+        'dead_users.get(row.sender_id, float("inf"))',
+        'float("inf")',
+        _CHECKER_TESTS,
+        "nothing is accepted from a dead session",
+    ),
+    Mutation(
+        "checker-content-with-half",
+        _CHECKER,
+        "if caught_up is None or seen != channel_last_seq:",
+        "if caught_up is None:",
+        _CHECKER_TESTS,
+        "everybody alive sees everything in the end",
     ),
 )
