@@ -132,8 +132,8 @@ def refresh_once(actor: Actor, stack: Stack, gateway: Gateway, api: ServiceProce
 
     before = asked_for(api, "/auth/refresh")
     while not refreshed():
-        calls = [actor.begin("call", "Dora", path="/auth/me") for _ in range(8)]
-        assert [actor.finish(call) for call in calls] == [{}] * 8
+        calls = [actor.begin("call", "Dora", path="/auth/me") for _ in range(24)]
+        assert [actor.finish(call) for call in calls] == [{}] * 24
     # Lines of the log come in order: when this one is there, all before it are.
     registered = asked_for(api, "/auth/register")
     register(actor, stack, "Dan", gateway.url)
