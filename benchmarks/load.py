@@ -12,6 +12,7 @@ import json
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -171,6 +172,7 @@ async def admissions(order: Order) -> Answer:
     """Opens a socket a seat, so many at once, until it is `connected`; closes it again."""
     seats = iter(order["seats"])
     admitted = 0
+    refusals: Counter[str] = Counter()
 
     async def work() -> None:
         nonlocal admitted
@@ -179,7 +181,11 @@ async def admissions(order: Order) -> Answer:
             first: asyncio.Queue[bytes] = asyncio.Queue()
             wire.listen(first.put_nowait)
             async with asyncio.timeout(30):
-                admitted += b'"connected"' in await first.get()
+                frame = json.loads(await first.get())
+            if frame["type"] == "connected":
+                admitted += 1
+            else:
+                refusals[frame.get("code", "?")] += 1
             wire.transport.abort()
 
     began, used = time.monotonic(), time.process_time()
@@ -187,6 +193,7 @@ async def admissions(order: Order) -> Answer:
     seconds = time.monotonic() - began
     return {
         "admitted": admitted,
+        "refusals": refusals,
         "per_second": admitted / seconds,
         "busy": (time.process_time() - used) / seconds,
     }

@@ -1,6 +1,6 @@
 """scripts/chaos: a run of chaos, and what the checker says of it.
 
-    scripts/chaos [--seed N] [--seconds S] [--kills K] [--revocations R]
+    scripts/chaos [--seed N] [--seconds S] [--kills K] [--revocations R] [--pause P]
 
 Ends after S seconds (60), or as soon as each kind of thing was killed K times. Exit code 0 only
 when no promise was broken.
@@ -21,7 +21,13 @@ from tests.chaos.director import Director, Plan
 def main(arguments: list[str]) -> int:
     options = _parse(arguments)
     folder = Path(tempfile.mkdtemp(prefix="gatehouse-chaos-"))
-    plan = Plan(options.seed, options.seconds, options.kills, revocations=options.revocations)
+    plan = Plan(
+        options.seed,
+        options.seconds,
+        options.kills,
+        revocations=options.revocations,
+        pause=options.pause,
+    )
     _say(f"seed {plan.seed}, {folder}")
     began = time.monotonic()
     verdict = Director(plan, folder, _say).run()
@@ -44,6 +50,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--kills", type=int, help="of each kind; then it is enough")
     parser.add_argument("--revocations", type=int, default=4, help="at least 2, at most 8")
+    parser.add_argument("--pause", type=float, default=0.4, help="seconds between two blows")
     return parser.parse_args(arguments)
 
 

@@ -51,6 +51,7 @@ class Plan:
     talkers: int = 8
     listeners: int = 4
     pace: float = 0.05
+    pause: float = 0.4  # between two blows, on average
     revocations: int = 4
 
 
@@ -183,7 +184,7 @@ class Director:
         revocations = len(to_revoke)
         said_at = began
         while not self._is_enough(time.monotonic() - began):
-            time.sleep(self._rng.uniform(0.05, 0.8))
+            time.sleep(self._rng.uniform(0.05, 2 * plan.pause))
             for service in (*gateways, api):
                 service.see_to_it()
             # Evenly over the first two thirds: what happens afterwards is what matters.
