@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.sabotage.mutation import Mutation
 from tests.sabotage.mutations_of_channels import MUTATIONS_OF_CHANNELS
-from tests.sabotage.mutations_of_events import MUTATIONS_OF_EVENTS
 from tests.sabotage.mutations_of_clients import MUTATIONS_OF_CLIENTS
+from tests.sabotage.mutations_of_events import MUTATIONS_OF_EVENTS
 from tests.sabotage.mutations_of_rules import MUTATIONS_OF_RULES
 from tests.sabotage.mutations_of_secrets import MUTATIONS_OF_SECRETS
 from tests.sabotage.mutations_of_the_floor import MUTATIONS_OF_THE_FLOOR
