@@ -239,8 +239,10 @@ def _store(bench: Bench, user_id: int, count: int) -> None:
             UPDATE chat_channels SET last_seq = last_seq + %(count)s WHERE id = 1
             RETURNING last_seq - %(count)s AS before
         )
-        INSERT INTO chat_messages (channel_id, seq, kind, sender_id, client_msg_id, content)
-        SELECT 1, before + n, 'message', %(user_id)s, gen_random_uuid(), 'message number ' || n
+        INSERT INTO chat_messages
+            (channel_id, seq, kind, sender_id, client_msg_id, content, request_id, created_at)
+        SELECT 1, before + n, 'message', %(user_id)s, gen_random_uuid(), 'message number ' || n,
+               'benchmark', clock_timestamp()
         FROM channel, generate_series(1, %(count)s) AS n
         """,
         {"count": count, "user_id": user_id},

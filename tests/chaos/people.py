@@ -17,6 +17,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.typing import Subprotocol
+
 from gatehouse_client import ApiError, Client, Live, LiveEnded, SendRefused, backoff
 from tests.chaos.journal import Journal
 
@@ -59,8 +63,11 @@ class Somebody:
             async for event in live:
                 self._note(event)
         except LiveEnded as ended:
-            self.is_over = True
-            self._journal.write(ended=str(ended), at=time.time())
+            self._ended(str(ended))
+
+    def _ended(self, reason: str) -> None:
+        self.is_over = True
+        self._journal.write(ended=reason, at=time.time())
 
     def _note(self, event: dict[str, Any]) -> None:
         if event["type"] == "message":
@@ -135,6 +142,56 @@ class Somebody:
         self._journal.close()
 
 
+class Bystander(Somebody):
+    """Listens without the library's live connection, which mends some damage in silence (it drops
+    what comes twice, and comes back at a gap): here everything is written down as it came."""
+
+    async def live(self, *, talks: bool, stop: asyncio.Event, leave: asyncio.Event) -> None:
+        leaving = asyncio.create_task(leave.wait())
+        while not leave.is_set() and not self.is_over:
+            listening = asyncio.create_task(self._connect_once())
+            await asyncio.wait((leaving, listening), return_when=asyncio.FIRST_COMPLETED)
+            listening.cancel()  # nothing happens where it has ended by itself
+            with contextlib.suppress(asyncio.CancelledError):
+                await listening
+            await asyncio.sleep(self._rng.uniform(0, 2 * TEMPORARY_PAUSE_SECONDS))
+        if self.is_over:
+            await self._knock(leave)
+
+    async def _connect_once(self) -> None:
+        try:
+            ticket = await self._client.ticket()
+            subprotocols = [Subprotocol(name) for name in ticket.subprotocols]
+            async with connect(
+                ticket.websocket_url,
+                subprotocols=subprotocols,
+                compression=None,
+                proxy=None,
+                close_timeout=1,
+            ) as socket:
+                subscribe = {"type": "subscribe", "channel_id": GLOBAL, "after_seq": self.seen}
+                await socket.send(json.dumps(subscribe))
+                while True:
+                    self._take(json.loads(await socket.recv()))
+        except ConnectionClosed as closed:
+            if closed.rcvd is not None and 4500 <= closed.rcvd.code <= 4999:
+                self._ended(str(closed.rcvd))
+        except ApiError as error:
+            if not error.is_temporary:
+                self._ended(error.code)
+        except (OSError, EOFError, InvalidHandshake):
+            pass  # nobody is there at the moment
+
+    def _take(self, frame: dict[str, Any]) -> None:
+        if frame["type"] != "subscribed":
+            self._note(frame)
+            return
+        if not frame["recovered"]:
+            self._journal.write(other={"type": "not recovered"})
+        for entry in frame["entries"]:
+            self._note(entry)
+
+
 async def enter(order: dict[str, Any], number: int) -> Somebody:
     rng = random.Random(f"{order['seed']} {number}")
     gateways = order["gateways"]
@@ -143,7 +200,8 @@ async def enter(order: dict[str, Any], number: int) -> Somebody:
     journal = Journal(Path(order["journals"]) / f"{number}.jsonl")
     sends = number < order["talkers"]
     journal.write(who=session["user"]["id"], session=session["session_id"], sends=sends)
-    return Somebody(client, journal, rng, order["pace"])
+    kind = Somebody if sends or number % 2 else Bystander
+    return kind(client, journal, rng, order["pace"])
 
 
 def say(word: str) -> None:

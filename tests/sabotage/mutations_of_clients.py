@@ -7,6 +7,7 @@ from tests.sabotage.mutation import Mutation
 _JS = "gatehouse_client_js/gatehouse.mjs"
 _CHECKER_TESTS = ("tests/chaos/test_checker.py",)
 _CHECKER = "tests/chaos/checker.py"
+_CHAOS = ("tests/chaos/test_short_run.py",)
 _NODE = ("tests/javascript/test_scenario.py::test_the_scenario_in_node",)
 
 MUTATIONS_OF_CLIENTS = (
@@ -121,5 +122,22 @@ MUTATIONS_OF_CLIENTS = (
         "if caught_up is None:",
         _CHECKER_TESTS,
         "everybody alive sees everything in the end",
+    ),
+    # That chaos itself finds what is broken: one defect of each kind in the server.
+    Mutation(
+        "chaos-finds-dead-sessions-served",
+        "wsgateway/session_watch.py",
+        "        for connection in self._connections.of_session(session.session_id):\n",
+        "        for connection in ():\n",
+        _CHAOS,
+        "ending a session ends its sockets",
+    ),
+    Mutation(
+        "chaos-finds-skipped-entries",
+        "wsgateway/fanout.py",
+        "            if entry.seq == expected:\n",
+        "            if entry.seq >= expected and entry.seq % 50:\n",
+        _CHAOS,
+        "a subscriber sees every seq once",
     ),
 )
