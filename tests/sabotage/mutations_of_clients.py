@@ -123,15 +123,7 @@ MUTATIONS_OF_CLIENTS = (
         _CHECKER_TESTS,
         "everybody alive sees everything in the end",
     ),
-    # That chaos itself finds what is broken: one defect of each kind in the server.
-    Mutation(
-        "chaos-finds-dead-sessions-served",
-        "wsgateway/session_watch.py",
-        "        for connection in self._connections.of_session(session.session_id):\n",
-        "        for connection in ():\n",
-        _CHAOS,
-        "ending a session ends its sockets",
-    ),
+    # That chaos itself finds what is broken in a server.
     Mutation(
         "chaos-finds-skipped-entries",
         "wsgateway/fanout.py",
