@@ -16,6 +16,8 @@ from tests.support.databases import Database, cloned_database
 from tests.support.processes import Processes
 
 _UNIT = Path(__file__).parent / "unit"
+# Wants Node and a browser: scripts/test-browsers.
+_JAVASCRIPT = Path(__file__).parent / "javascript"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,6 +30,13 @@ def pytest_configure(config: pytest.Config) -> None:
     postgres = TestRunPostgres()
     config.add_cleanup(postgres.remove)  # runs on Ctrl-C too
     postgres.start()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Whatever is asked for by name is collected; None leaves the rest to pytest."""
+    named = (Path(argument.split("::")[0]).resolve() for argument in config.args)
+    asked_for = any(path == _JAVASCRIPT or _JAVASCRIPT in path.parents for path in named)
+    return True if collection_path == _JAVASCRIPT and not asked_for else None
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,135 @@
+"""Ways to break the JavaScript client, and the checker that chaos is judged by."""
+
+from __future__ import annotations
+
+from tests.sabotage.mutation import Mutation
+
+_JS = "gatehouse_client_js/gatehouse.mjs"
+_CHECKER_TESTS = ("tests/chaos/test_checker.py",)
+_CHECKER = "tests/chaos/checker.py"
+_CHAOS = ("tests/chaos/test_short_run.py",)
+_NODE = ("tests/javascript/test_scenario.py::test_the_scenario_in_node",)
+
+MUTATIONS_OF_CLIENTS = (
+    Mutation(
+        "js-no-single-flight",
+        _JS,
+        "return (this.#refreshing ??= this.#refreshOnce()",
+        "return (this.#refreshing = this.#refreshOnce()",
+        _NODE,
+        "many calls with an expired token make one refresh",
+    ),
+    Mutation(
+        "js-comes-back-from-45xx",
+        _JS,
+        "(code >= 4500 && code <= 4999)",
+        "(code >= 4501 && code <= 4998)",
+        _NODE,
+        "4500 to 4999: a person must act",
+    ),
+    Mutation(
+        "js-stops-at-44xx",
+        _JS,
+        "(code >= 4500 && code <= 4999)",
+        "(code >= 4499 && code <= 4999)",
+        _NODE,
+        "4000 to 4499: come back",
+    ),
+    Mutation(
+        "js-no-jitter",
+        _JS,
+        "random() * backoffBound(attempt)",
+        "backoffBound(attempt)",
+        _NODE,
+        "the wait is a random part of its bound",
+    ),
+    Mutation(
+        "js-forgets-what-was-not-acknowledged",
+        _JS,
+        "for (const wish of this.#wishes) this.#transmit(wish);",
+        "for (const wish of this.#channels.values()) this.#transmit(wish);",
+        _NODE,
+        "what was not acknowledged is sent again after a reconnect",
+    ),
+    Mutation(
+        "js-subscribes-from-now",
+        _JS,
+        "{ ...wish.frame, after_seq: wish.lastSeq }",
+        "{ ...wish.frame }",
+        _NODE,
+        "a reconnect resumes where it was",
+    ),
+    Mutation(
+        "js-does-not-page",
+        _JS,
+        "while (!recovered && channel.lastSeq < before) {",
+        "while (recovered && channel.lastSeq < before) {",
+        _NODE,
+        "what the socket does not give back is paged in",
+    ),
+    Mutation(
+        "js-repeats-what-was-wrong",
+        _JS,
+        '1009: "too_big" };',
+        "};",
+        _NODE,
+        "what the server closed the socket on is not sent again",
+    ),
+    Mutation(
+        "checker-believes-acks",
+        _CHECKER,
+        "if row is None or (row.sender_id, row.client_msg_id, row.content) != said:",
+        "if False:",
+        _CHECKER_TESTS,
+        "what was acknowledged is stored, under its seq",
+    ),
+    Mutation(
+        "checker-blind-to-gaps",
+        _CHECKER,
+        "if seq != last_seq + 1:",
+        "if seq <= last_seq:",
+        _CHECKER_TESTS,
+        "a subscriber sees every seq once",
+    ),
+    Mutation(
+        "checker-blind-to-doubles",
+        _CHECKER,
+        "        if times > 1:",
+        "        if times > 2:",
+        _CHECKER_TESTS,
+        "nothing is stored twice",
+    ),
+    Mutation(
+        "checker-lets-the-dead-listen",
+        _CHECKER,
+        'line["at"] > revoked_at + DELIVERY_BOUND_SECONDS',
+        'line["at"] > revoked_at + 10 * DELIVERY_BOUND_SECONDS',
+        _CHECKER_TESTS,
+        "nothing is delivered to a dead session after the bound",
+    ),
+    Mutation(
+        "checker-lets-the-dead-write",
+        _CHECKER,
+        'dead_users.get(row.sender_id, float("inf"))',
+        'float("inf")',
+        _CHECKER_TESTS,
+        "nothing is accepted from a dead session",
+    ),
+    Mutation(
+        "checker-content-with-half",
+        _CHECKER,
+        "if caught_up is None or seen != channel_last_seq:",
+        "if caught_up is None:",
+        _CHECKER_TESTS,
+        "everybody alive sees everything in the end",
+    ),
+    # That chaos itself finds what is broken in a server.
+    Mutation(
+        "chaos-finds-skipped-entries",
+        "wsgateway/fanout.py",
+        "            if entry.seq == expected:\n",
+        "            if entry.seq >= expected and entry.seq % 50:\n",
+        _CHAOS,
+        "a subscriber sees every seq once",
+    ),
+)
