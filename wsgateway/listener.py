@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 
 from psycopg import AsyncConnection
 
-from db.connections import FAILED, UNAVAILABLE
+from db.connections import FAILED, UNAVAILABLE, cut
 from db.notifications import (
     ConnectionsReplaced,
     Heartbeat,
@@ -41,7 +41,7 @@ logger = logging.getLogger("gatehouse.gateway")
 
 # The promise is 5 s from a lost notification to its effect; two sweeps fit in.
 SWEEP_SECONDS = 2.0
-PROBE_TIMEOUT_SECONDS = 3.0
+BEAT_TIMEOUT_SECONDS = 2.0
 RECONNECT_SECONDS = 0.5
 
 
@@ -93,7 +93,7 @@ class Listener:
                 # In this order: from one look to the next it is never more than the promise, though
                 # the line stands still or the beat gets lost in between.
                 await self._look_at_everything()
-                await asyncio.wait_for(self._beat_heart(connection), PROBE_TIMEOUT_SECONDS)
+                await self._beat_heart(connection)
                 await self._receive_for(connection, SWEEP_SECONDS)
                 if self._beat is not None:
                     raise DeafError
@@ -103,7 +103,12 @@ class Listener:
     async def _beat_heart(self, connection: AsyncConnection) -> None:
         self._beat = secrets.token_hex(8)
         self._beaten_at = time.monotonic()
-        await beat_heart(connection, self._beat)
+        call_later = asyncio.get_running_loop().call_later
+        deadline = call_later(BEAT_TIMEOUT_SECONDS, cut, connection)
+        try:
+            await beat_heart(connection, self._beat)
+        finally:
+            deadline.cancel()
 
     async def _look_at_everything(self) -> None:
         await self._watch.sweep()

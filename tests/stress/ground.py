@@ -9,6 +9,8 @@ from typing import Any
 
 import psycopg
 
+from db.channels import create_group
+from db.members import add_member
 from db.sessions import ClientInfo, SessionTerms, open_session
 from db.users import insert_user
 
@@ -65,12 +67,17 @@ def _make_account(connection: Connection) -> int:
 
 
 def _make_channel(connection: Connection, user_ids: tuple[int, ...]) -> int:
-    row = connection.execute(
-        "INSERT INTO chat_channels (kind, name) VALUES ('group', 'Stress') RETURNING id"
-    ).fetchone()
-    assert row is not None
-    connection.execute(
-        "INSERT INTO chat_members (channel_id, user_id) SELECT %s, unnest(%s::bigint[])",
-        (row[0], list(user_ids)),
-    )
-    return int(row[0])
+    """The first account owns it and is never taken out."""
+    owner_id = user_ids[0]
+    channel_id = create_group(connection, owner_id=owner_id, name="Stress", request_id="stress")
+    for user_id in user_ids[1:]:
+        verdict = add_member(
+            connection,
+            actor_id=owner_id,
+            channel_id=channel_id,
+            user_id=user_id,
+            most=1000,
+            request_id="stress",
+        )
+        assert verdict == "added", verdict
+    return channel_id

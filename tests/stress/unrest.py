@@ -11,7 +11,9 @@ from collections.abc import Callable
 
 import psycopg
 
+from db.chat_log import erase_message
 from db.housekeeping import Busy, Chore, forget, forget_messages
+from db.members import add_member, remove_member
 from tests.stress.ground import Connection, Ground, open_another_session
 
 # Of each channel so many entries are left to repeats; older ones are made old enough to go.
@@ -34,6 +36,7 @@ class Unrest:
                 (self._revoke, 0.05),
                 (self._mute, 0.05),
                 (self._change_members, 0.02),
+                (self._erase, 0.05),
                 (self._grow_old, 0.2),
                 (self._keep_house, 0.02),
                 (self._keep_house, 0.02),
@@ -80,18 +83,50 @@ class Unrest:
         self.done["mutes"] += 1
 
     def _change_members(self, connection: Connection) -> None:
-        who = random.choice(self._ground.user_ids), random.choice(self._ground.channel_ids)
-        gone = connection.execute(
-            "DELETE FROM chat_members WHERE user_id = %s AND channel_id = %s", who
-        ).rowcount
-        if gone:
-            self._outside.append(who)
-        if len(self._outside) > OUTSIDE_AT_A_TIME:
+        user_id = random.choice(self._ground.user_ids[1:])
+        channel_id = random.choice(self._ground.channel_ids)
+        if random.random() < 0.2:  # the person on call, with psql
             connection.execute(
-                "INSERT INTO chat_members (user_id, channel_id) VALUES (%s, %s)",
-                self._outside.popleft(),
+                "DELETE FROM chat_members WHERE user_id = %s AND channel_id = %s",
+                (user_id, channel_id),
+            )
+        else:
+            remove_member(
+                connection,
+                actor_id=random.choice((user_id, self._ground.user_ids[0])),
+                channel_id=channel_id,
+                user_id=user_id,
+                request_id="stress",
+            )
+        self._outside.append((user_id, channel_id))
+        if len(self._outside) > OUTSIDE_AT_A_TIME:
+            user_id, channel_id = self._outside.popleft()
+            add_member(
+                connection,
+                actor_id=self._ground.user_ids[0],
+                channel_id=channel_id,
+                user_id=user_id,
+                most=1000,
+                request_id="stress",
             )
         self.done["membership changes"] += 1
+
+    def _erase(self, connection: Connection) -> None:
+        """Anything that is kept: what has just been said, and what is just being forgotten."""
+        channel_id = random.choice(self._ground.channel_ids)
+        row = connection.execute(
+            "SELECT min(seq), max(seq) FROM chat_messages WHERE channel_id = %s", (channel_id,)
+        ).fetchone()
+        if row is None or row[0] is None:
+            return
+        verdict = erase_message(
+            connection,
+            actor_id=self._ground.user_ids[0],
+            channel_id=channel_id,
+            seq=random.choice((row[0], row[1], random.randint(*row))),
+            request_id="stress",
+        )
+        self.done["erasures"] += verdict == "erased"
 
     def _grow_old(self, connection: Connection) -> None:
         """The beginning of a channel, and limit rows of addresses that are just being used."""

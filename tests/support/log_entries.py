@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.support.databases import Database
-from tests.support.services import People
 
 
 def add_one_of_each_kind(database: Database, channel_id: int, user_id: int) -> None:
@@ -33,26 +32,3 @@ def add_one_of_each_kind(database: Database, channel_id: int, user_id: int) -> N
             {"channel_id": channel_id, "user_id": user_id},
         )
         owner.execute("SELECT pg_notify('gatehouse_log', '*')")
-
-
-def remove_member(people: People, channel_id: int, user_id: int) -> int:
-    """Takes somebody out of a channel as the API does; returns the seq of the `left` entry."""
-    with people.owner.transaction():
-        seq: int = people.one(
-            "UPDATE chat_channels SET last_seq = last_seq + 1,"
-            " last_entry_at = greatest(last_entry_at, clock_timestamp())"
-            " WHERE id = %s RETURNING last_seq",
-            channel_id,
-        )
-        people.owner.execute(
-            "DELETE FROM chat_members WHERE channel_id = %s AND user_id = %s",
-            (channel_id, user_id),
-        )
-        people.owner.execute(
-            "INSERT INTO chat_messages (channel_id, seq, kind, sender_id, request_id, created_at)"
-            " SELECT id, last_seq, 'left', %s, 'of-a-test', last_entry_at"
-            " FROM chat_channels WHERE id = %s",
-            (user_id, channel_id),
-        )
-        people.owner.execute("SELECT pg_notify('gatehouse_log', %s)", (f"{channel_id}:{seq}",))
-    return seq
