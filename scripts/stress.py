@@ -5,8 +5,8 @@
 Meanwhile sessions are revoked, people muted, taken out of channels and put back, messages repeated
 and erased, and old rows forgotten. Prints how many messages were stored, how many gaps, doubles,
 deadlocks, backward timestamps and wrong answers there were, and the most that one account got
-accepted in any window. Runs on an embedded Postgres of its own; with DB_* of the owner of a migrated
-database on that one, which it leaves full of messages: never on one that people use.
+accepted in any window. Runs on an embedded Postgres of its own; with DB_* of the owner of a
+migrated database on that one, which it leaves full of messages: never on one that people use.
 
 Exit code 1: something was not 0 that has to be, or an account got more than its limit.
 """
