@@ -12,7 +12,8 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from psycopg import AsyncConnection
 
@@ -41,7 +42,7 @@ logger = logging.getLogger("gatehouse.gateway")
 
 # The promise is 5 s from a lost notification to its effect; two sweeps fit in.
 SWEEP_SECONDS = 2.0
-BEAT_TIMEOUT_SECONDS = 2.0
+ANSWER_WITHIN_SECONDS = 2.0
 RECONNECT_SECONDS = 0.5
 
 
@@ -87,7 +88,7 @@ class Listener:
     async def _listen_until_it_breaks(self) -> None:
         connection = await self._connect()
         try:
-            await listen(connection)
+            await _answered(connection, listen(connection))
             logger.info("listening")
             while True:
                 # In this order: from one look to the next it is never more than the promise, though
@@ -103,12 +104,7 @@ class Listener:
     async def _beat_heart(self, connection: AsyncConnection) -> None:
         self._beat = secrets.token_hex(8)
         self._beaten_at = time.monotonic()
-        call_later = asyncio.get_running_loop().call_later
-        deadline = call_later(BEAT_TIMEOUT_SECONDS, cut, connection)
-        try:
-            await beat_heart(connection, self._beat)
-        finally:
-            deadline.cancel()
+        await _answered(connection, beat_heart(connection, self._beat))
 
     async def _look_at_everything(self) -> None:
         await self._watch.sweep()
@@ -143,3 +139,13 @@ class Listener:
                 await self._presence.report()
             case LogGrown():
                 await self._fanout.look_at_everything()
+
+
+async def _answered(connection: AsyncConnection, asking: Coroutine[Any, Any, None]) -> None:
+    """A line that does not answer in time is cut, which ends the asking with an error."""
+    call_later = asyncio.get_running_loop().call_later
+    deadline = call_later(ANSWER_WITHIN_SECONDS, cut, connection)
+    try:
+        await asking
+    finally:
+        deadline.cancel()

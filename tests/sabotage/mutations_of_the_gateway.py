@@ -265,8 +265,8 @@ MUTATIONS_OF_THE_GATEWAY = (
     Mutation(
         "frozen-line-waited-for",
         _LISTENER,
-        "        deadline = call_later(BEAT_TIMEOUT_SECONDS, cut, connection)\n",
-        "        deadline = call_later(600, cut, connection)\n",
+        "    deadline = call_later(ANSWER_WITHIN_SECONDS, cut, connection)\n",
+        "    deadline = call_later(600, cut, connection)\n",
         (_DEAF,),
         "a line that stands still is cut",
     ),
