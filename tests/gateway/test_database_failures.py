@@ -81,8 +81,9 @@ def test_a_listening_connection_that_hears_nothing_any_more_is_noticed_and_repla
         channel = people.channel(ada, bob)
         opened, bobs = (sockets.admitted(port, people.ticket(one)) for one in (ada, bob))
         opened.subscribe(channel)
+        gateway.wait_for_line('"listening"')
         spoil = proxy.freeze if how == "frozen" else proxy.deafen
-        wait_until(lambda: spoil(LISTENER) == 1, "it listens")
+        assert spoil(LISTENER) == 1
         people.fill(ada, channel, 5, "into the silence")
         people.owner.execute(
             "UPDATE user_sessions SET revoked_at = now() WHERE id = %s", (bob.session_id,)
