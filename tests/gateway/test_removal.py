@@ -10,6 +10,7 @@ import pytest
 from db.members import remove_member
 from tests.gateway.conftest import House, StartGateway
 from tests.support.databases import Database
+from tests.support.processes import wait_until
 from tests.support.services import People, Person
 from tests.support.sockets import Frame, Sockets, TestSocket
 
@@ -137,6 +138,26 @@ def test_a_removal_in_the_middle_of_a_subscribe_is_not_overlooked(room: Room) ->
         else:
             assert answer["code"] == "not_found"
         room.add_bob()
+
+
+def test_a_removal_between_the_check_and_the_joining_is_found_at_once(
+    house: House, sockets: Sockets
+) -> None:
+    """The subscribe has been found allowed and waits for its entries while Bob is taken out. Once
+    more where the waiting took too long for the gateway, which then ends the socket."""
+    for _ in range(5):
+        room = Room(house, sockets)
+        elsewhere, opened = room.subscribed(room.bob), room.enter(room.bob)
+        with room.people.owner.transaction(), house.database.connect() as other:
+            room.people.owner.execute("LOCK TABLE chat_messages IN ACCESS EXCLUSIVE MODE")
+            opened.send("subscribe", channel_id=room.channel, after_seq=0)
+            wait_until(lambda: room.people.waiting() >= 1, "the subscribe waits")
+            other.execute("DELETE FROM chat_members WHERE user_id = %s", (room.bob.user_id,))
+            elsewhere.receive("removed")  # so the gateway has heard of it
+        answer = opened.receive_any()
+        if answer.get("code") != "unavailable":
+            break
+    assert (answer["type"], answer["code"]) == ("error", "not_found")
 
 
 def test_who_is_added_again_may_subscribe_at_once_and_stays(room: Room) -> None:

@@ -37,7 +37,7 @@ MUTATIONS_OF_THE_GATEWAY = (
         "wsgateway/fanout.py",
         "                if may_have_left:\n",
         "                if False:\n",
-        (_REMOVAL,),
+        (f"{_REMOVAL}::test_a_removal_between_the_check_and_the_joining_is_found_at_once",),
         "a removal cannot slip between the check and the joining",
     ),
     Mutation(
