@@ -62,7 +62,7 @@ class House:
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         return await psycopg.AsyncConnection.connect(
-            self.database.conninfo("gateway"), autocommit=True
+            self.database.conninfo("gateway"), autocommit=True, options="-c lock_timeout=2000"
         )
 
 
