@@ -143,14 +143,15 @@ def test_a_removal_in_the_middle_of_a_subscribe_is_not_overlooked(room: Room) ->
 def test_a_removal_between_the_check_and_the_joining_is_found_at_once(
     house: House, sockets: Sockets
 ) -> None:
-    """The subscribe has been found allowed and waits for its entries while Bob is taken out. Once
-    more where the waiting took too long for the gateway, which then ends the socket."""
+    """The subscribe has been found allowed and waits for its entries, with the names of those who
+    wrote them, while Bob is taken out. Once more where that took too long for the gateway, which
+    then ends the socket."""
     people = house.people
     for _ in range(5):
         room = Room(house, sockets)
         elsewhere, opened = room.subscribed(room.bob), room.enter(room.bob)
         with people.owner.transaction(), house.database.connect() as other:
-            people.owner.execute("LOCK TABLE chat_messages IN ACCESS EXCLUSIVE MODE")
+            people.owner.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
             opened.send("subscribe", channel_id=room.channel, after_seq=0)
             wait_until(lambda: people.waiting() >= 1, "the subscribe waits")
             other.execute("DELETE FROM chat_members WHERE user_id = %s", (room.bob.user_id,))
