@@ -92,6 +92,7 @@ def test_a_listening_connection_that_hears_nothing_any_more_is_noticed_and_repla
         assert bobs.closed() == (4501, "session_revoked")
         gateway.wait_for_line("listening broke off")
         wait_until(lambda: gateway.output.count('"listening"') == 2, "it listens again")
+        assert gateway.stop() == 0
 
 
 def test_a_sender_does_not_notice_that_connections_are_cut(
