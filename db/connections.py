@@ -7,7 +7,10 @@ checked before it is lent, waiting is bounded, and every statement has a timeout
 
 from __future__ import annotations
 
+import contextlib
+import os
 import select
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -257,6 +260,16 @@ def _readable(descriptor: int) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN | select.POLLHUP | select.POLLERR)
     return bool(poll.poll(0))
+
+
+def cut(connection: AsyncConnection) -> None:
+    """Ends a line that does not answer any more: whoever waits on it gets what UNAVAILABLE names.
+
+    Cancelling the one who waits would not do: psycopg then asks the server to cancel and waits for
+    the answer, on the same dead line.
+    """
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
 
 
 def probe(connection: Connection) -> None:

@@ -16,12 +16,15 @@ _LISTEN_REPLACED = _SQL["listen_replaced"]
 _LISTEN_MEMBERS = _SQL["listen_members"]
 _LISTEN_TYPING = _SQL["listen_typing"]
 _NOTIFY_TYPING = _SQL["notify_typing"]
+_LISTEN_HEARTBEAT = _SQL["listen_heartbeat"]
+_NOTIFY_HEARTBEAT = _SQL["notify_heartbeat"]
 
 LOG_CHANNEL = "gatehouse_log"
 SESSIONS_CHANNEL = "gatehouse_sessions"
 REPLACED_CHANNEL = "gatehouse_replaced"
 MEMBERS_CHANNEL = "gatehouse_members"
 TYPING_CHANNEL = "gatehouse_typing"
+HEARTBEAT_CHANNEL = "gatehouse_heartbeat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,14 @@ class Typing:
     pairs: tuple[tuple[int, int], ...]
 
 
-Notice = LogGrown | SessionsChanged | ConnectionsReplaced | MembersGone | Typing
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Somebody's beat_heart, perhaps our own."""
+
+    beat: str
+
+
+Notice = LogGrown | SessionsChanged | ConnectionsReplaced | MembersGone | Typing | Heartbeat
 
 
 async def listen(connection: AsyncConnection) -> None:
@@ -69,6 +79,7 @@ async def listen(connection: AsyncConnection) -> None:
     await connection.execute(_LISTEN_REPLACED)
     await connection.execute(_LISTEN_MEMBERS)
     await connection.execute(_LISTEN_TYPING)
+    await connection.execute(_LISTEN_HEARTBEAT)
 
 
 async def receive(connection: AsyncConnection, seconds: float) -> AsyncIterator[Notice]:
@@ -82,8 +93,15 @@ async def receive(connection: AsyncConnection, seconds: float) -> AsyncIterator[
             yield MembersGone(_ids(notify.payload))
         elif notify.channel == TYPING_CHANNEL:
             yield Typing(_pairs(notify.payload))
+        elif notify.channel == HEARTBEAT_CHANNEL:
+            yield Heartbeat(notify.payload)
         else:
             yield ConnectionsReplaced(_ids(notify.payload))
+
+
+async def beat_heart(connection: AsyncConnection, beat: str) -> None:
+    """Notifies everybody who listens, whoever sends it included: what comes back was heard."""
+    await connection.execute(_NOTIFY_HEARTBEAT, (beat,))
 
 
 async def notify_typing(connection: AsyncConnection, said: Collection[tuple[int, int]]) -> None:

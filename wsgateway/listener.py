@@ -2,25 +2,31 @@
 
 After every (re)connect it listens first and then looks at everything, so that nothing can fall in
 between; and it looks at everything every few seconds anyway, so that a notification that was lost
-costs seconds, never a message or a revocation.
+costs seconds, never a message or a revocation. A line that has broken without a word looks like
+silence: so every few seconds it notifies itself, and wants to hear that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from psycopg import AsyncConnection
 
-from db.connections import FAILED, UNAVAILABLE, probe_async
+from db.connections import FAILED, UNAVAILABLE, cut
 from db.notifications import (
     ConnectionsReplaced,
+    Heartbeat,
     LogGrown,
     MembersGone,
     Notice,
     SessionsChanged,
     Typing,
+    beat_heart,
     listen,
     receive,
 )
@@ -36,8 +42,12 @@ logger = logging.getLogger("gatehouse.gateway")
 
 # The promise is 5 s from a lost notification to its effect; two sweeps fit in.
 SWEEP_SECONDS = 2.0
-PROBE_TIMEOUT_SECONDS = 3.0
+ANSWER_WITHIN_SECONDS = 2.0
 RECONNECT_SECONDS = 0.5
+
+
+class DeafError(Exception):
+    """What was notified did not come back."""
 
 
 class Listener:
@@ -63,27 +73,38 @@ class Listener:
         self._presence = presence
         self._lockouts = lockouts
         self._typists = typists
+        self._beat: str | None = None  # the one that is to come back
+        self._beaten_at = 0.0
+        self.lag_seconds = 0.0  # from a notification to its being heard
 
     async def run(self) -> None:
         while True:
             try:
                 await self._listen_until_it_breaks()
-            except (FAILED, *UNAVAILABLE, OSError) as error:
+            except (FAILED, *UNAVAILABLE, OSError, DeafError) as error:
                 logger.warning("listening broke off: %s", type(error).__name__)
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _listen_until_it_breaks(self) -> None:
         connection = await self._connect()
         try:
-            await listen(connection)
+            await _answered(connection, listen(connection))
             logger.info("listening")
             while True:
+                # In this order: from one look to the next it is never more than the promise, though
+                # the line stands still or the beat gets lost in between.
                 await self._look_at_everything()
+                await self._beat_heart(connection)
                 await self._receive_for(connection, SWEEP_SECONDS)
-                # A half-dead line looks like silence: ask.
-                await asyncio.wait_for(probe_async(connection), PROBE_TIMEOUT_SECONDS)
+                if self._beat is not None:
+                    raise DeafError
         finally:
             await connection.close()
+
+    async def _beat_heart(self, connection: AsyncConnection) -> None:
+        self._beat = secrets.token_hex(8)
+        self._beaten_at = time.monotonic()
+        await _answered(connection, beat_heart(connection, self._beat))
 
     async def _look_at_everything(self) -> None:
         await self._watch.sweep()
@@ -107,6 +128,10 @@ class Listener:
                     self._fanout.grown(last_seqs)
             case MembersGone(channel_ids):
                 await self._members.changed(channel_ids)
+            case Heartbeat(beat):
+                if beat == self._beat:
+                    self._beat = None
+                    self.lag_seconds = time.monotonic() - self._beaten_at
             case Typing(pairs):
                 for channel_id, user_id in pairs:
                     self._typists.heard(user_id, channel_id)
@@ -114,3 +139,13 @@ class Listener:
                 await self._presence.report()
             case LogGrown():
                 await self._fanout.look_at_everything()
+
+
+async def _answered(connection: AsyncConnection, asking: Coroutine[Any, Any, None]) -> None:
+    """A line that does not answer in time is cut, which ends the asking with an error."""
+    call_later = asyncio.get_running_loop().call_later
+    deadline = call_later(ANSWER_WITHIN_SECONDS, cut, connection)
+    try:
+        await asking
+    finally:
+        deadline.cancel()

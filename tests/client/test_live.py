@@ -120,6 +120,44 @@ class TestTalking:
 
         run(scenario())
 
+    def test_typing_and_removal_are_events(self, stack: Stack, database: Database) -> None:
+        async def scenario() -> None:
+            gateway = stack.start_gateway()
+            ann, bob = await stack.person("Ann", gateway), await stack.person("Bob", gateway)
+            with database.connect() as owner:
+                row = owner.execute(
+                    "INSERT INTO chat_channels (kind) VALUES ('group') RETURNING id"
+                ).fetchone()
+                assert row is not None
+                owner.execute(
+                    "INSERT INTO chat_members (channel_id, user_id) SELECT %s, id FROM users", row
+                )
+                async with ann.client.live() as hers, bob.client.live() as his:
+                    await hers.subscribe(row[0])
+                    await his.subscribe(row[0])
+                    his.typing(row[0])
+                    event = await next_event(hers, "typing", "message")
+                    assert (event["type"], event["channel_id"]) == ("typing", row[0])
+                    owner.execute(
+                        "DELETE FROM chat_members WHERE user_id = %s", (event["user_id"],)
+                    )
+                    event = await next_event(his, "removed", "message")
+                    assert event == {"type": "removed", "channel_id": row[0]}
+                    with pytest.raises(SendRefused, match="not_found"):
+                        await his.subscribe(row[0])
+
+        run(scenario())
+
+    def test_somebody_who_wants_nothing_stays_connected(self, stack: Stack) -> None:
+        async def scenario() -> None:
+            ann = await stack.person("Ann", stack.start_gateway(WS_FIRST_FRAME_SECONDS="1"))
+            async with ann.client.live() as live:
+                assert (await next_event(live, "online", "offline"))["type"] == "online"
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(anext(live), 1.5)
+
+        run(scenario())
+
     def test_a_channel_that_was_left_is_silent(self, stack: Stack) -> None:
         async def scenario() -> None:
             ann = await stack.person("Ann", stack.start_gateway())

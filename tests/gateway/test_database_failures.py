@@ -16,6 +16,7 @@ from scripts.embedded_postgres import EmbeddedPostgres
 from scripts.process_table import children
 from tests.gateway.conftest import StartGateway
 from tests.support.databases import Database
+from tests.support.deaf_proxy import DeafProxy
 from tests.support.http_calls import Http
 from tests.support.own_database import migrated
 from tests.support.processes import wait_until
@@ -62,6 +63,36 @@ def test_a_revocation_while_nobody_listens_is_found(
         "UPDATE user_sessions SET revoked_at = now() WHERE id = %s", (ada.session_id,)
     )
     assert opened.closed() == (4501, "session_revoked")
+
+
+@pytest.mark.parametrize("how", ["frozen", "deaf"])
+def test_a_listening_connection_that_hears_nothing_any_more_is_noticed_and_replaced(
+    database: Database,
+    people: People,
+    start_gateway: StartGateway,
+    sockets: Sockets,
+    how: str,
+) -> None:
+    """It stays open all the time, and when it is deaf it even answers."""
+    cluster = database.cluster
+    with DeafProxy(cluster.host, cluster.port) as proxy:
+        gateway, port = start_gateway(database, DB_HOST="127.0.0.1", DB_PORT=str(proxy.port))
+        ada, bob = people.person("Ada"), people.person("Bob")
+        channel = people.channel(ada, bob)
+        opened, bobs = (sockets.admitted(port, people.ticket(one)) for one in (ada, bob))
+        opened.subscribe(channel)
+        gateway.wait_for_line('"listening"')
+        spoil = proxy.freeze if how == "frozen" else proxy.deafen
+        assert spoil(LISTENER) == 1
+        people.fill(ada, channel, 5, "into the silence")
+        people.owner.execute(
+            "UPDATE user_sessions SET revoked_at = now() WHERE id = %s", (bob.session_id,)
+        )
+        assert [frame["seq"] for frame in opened.take("message", 5)] == [1, 2, 3, 4, 5]
+        assert bobs.closed() == (4501, "session_revoked")
+        gateway.wait_for_line("listening broke off")
+        wait_until(lambda: gateway.output.count('"listening"') == 2, "it listens again")
+        assert gateway.stop() == 0
 
 
 def test_a_sender_does_not_notice_that_connections_are_cut(

@@ -15,7 +15,7 @@ from tests.support.databases import Database
 from tests.support.http_calls import Http
 from tests.support.processes import is_listening, wait_until
 from tests.support.services import People
-from tests.support.sockets import Sockets
+from tests.support.sockets import Sockets, TestSocket
 
 RESTART = (1012, "service_restart")
 CLOUD_RUN_SECONDS = 10.0  # after SIGTERM it kills
@@ -37,6 +37,53 @@ def test_every_socket_is_closed_with_1012_and_the_exit_code_is_0(
     assert "Traceback" not in gateway.output
     assert people.one("SELECT count(*) FROM gateway_instances") == 0
     assert people.one("SELECT count(*) FROM gateway_connections") == 0
+
+
+def test_sockets_are_closed_one_after_the_other_not_all_at_once(
+    database: Database, people: People, start_gateway: StartGateway, sockets: Sockets
+) -> None:
+    gateway, port = start_gateway(database, WS_SHUTDOWN_SPREAD_SECONDS="3")
+    ada = people.person()
+    opened = [sockets.admitted(port, people.ticket(ada)) for _ in range(12)]
+    gateway.send_signal(signal.SIGTERM)
+    waiting = list(opened)
+    counts = []  # how many were still open when each one's end was seen
+    while waiting:
+        ended = [each for each in waiting if has_ended(each)]
+        waiting = [each for each in waiting if each not in ended]
+        counts += [len(waiting)] if ended else []
+        time.sleep(0.02)
+    assert len(counts) >= 6, counts
+    assert gateway.wait(CLOUD_RUN_SECONDS) == 0
+
+
+def has_ended(opened: TestSocket) -> bool:
+    try:
+        opened.receive_any(0)
+    except TimeoutError:
+        return False
+    except ConnectionClosed:
+        return True
+    return False
+
+
+def test_lifetimes_end_one_after_the_other_too(
+    database: Database, people: People, start_gateway: StartGateway, sockets: Sockets
+) -> None:
+    _, port = start_gateway(database, WS_MAX_LIFETIME_SECONDS="6")
+    ada = people.person()
+    opened = [sockets.admitted(port, people.ticket(ada)) for _ in range(12)]
+    assert all(each.is_alive() for each in opened)
+    ends: list[int] = []
+    waiting = list(range(12))
+    while waiting:
+        ended = [number for number in waiting if has_ended(opened[number])]
+        waiting = [number for number in waiting if number not in ended]
+        ends += ended
+        time.sleep(0.02)
+    assert ends != sorted(ends)  # not in the order in which they came
+    for each in opened:
+        assert each.connection.close_code == 4440
 
 
 def test_ctrl_c_is_as_good(

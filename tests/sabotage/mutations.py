@@ -9,6 +9,7 @@ from tests.sabotage.mutations_of_events import MUTATIONS_OF_EVENTS
 from tests.sabotage.mutations_of_rules import MUTATIONS_OF_RULES
 from tests.sabotage.mutations_of_secrets import MUTATIONS_OF_SECRETS
 from tests.sabotage.mutations_of_the_floor import MUTATIONS_OF_THE_FLOOR
+from tests.sabotage.mutations_of_the_gateway import MUTATIONS_OF_THE_GATEWAY
 
 _FOUNDATION = "db/sql/migrations/0001_foundation.sql"
 _LIMITS = "db/sql/migrations/0002_limits_and_events.sql"
@@ -32,6 +33,7 @@ MUTATIONS = (
     *MUTATIONS_OF_RULES,
     *MUTATIONS_OF_SECRETS,
     *MUTATIONS_OF_THE_FLOOR,
+    *MUTATIONS_OF_THE_GATEWAY,
     # Tickets
     Mutation(
         "ticket-spent-twice",

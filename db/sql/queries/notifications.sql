@@ -15,3 +15,9 @@ LISTEN gatehouse_typing
 
 -- name: notify_typing
 SELECT notify_typing(%(session_ids)s::bigint[], %(channel_ids)s::bigint[])
+
+-- name: listen_heartbeat
+LISTEN gatehouse_heartbeat
+
+-- name: notify_heartbeat
+SELECT pg_notify('gatehouse_heartbeat', %s)
