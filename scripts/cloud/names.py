@@ -15,11 +15,11 @@ DATABASE_INSTANCE = "gatehouse"
 REPOSITORY = "gatehouse"
 POLICY = "gatehouse-perimeter"
 
-JWT_SECRET = "gatehouse-jwt-secret"  # noqa: S105 - where it is kept, here and below
-OPS_API_TOKEN = "gatehouse-ops-api-token"  # noqa: S105
-DB_PASSWORD_API = "gatehouse-db-password-api"  # noqa: S105
-DB_PASSWORD_GATEWAY = "gatehouse-db-password-gateway"  # noqa: S105
-DB_PASSWORD_OWNER = "gatehouse-db-password-owner"  # noqa: S105
+JWT_SECRET = "gatehouse-jwt-secret"  # noqa: S105 - where it is kept
+OPS_API_TOKEN = "gatehouse-ops-api-token"  # noqa: S105 - where it is kept
+DB_PASSWORD_API = "gatehouse-db-password-api"  # noqa: S105 - where it is kept
+DB_PASSWORD_GATEWAY = "gatehouse-db-password-gateway"  # noqa: S105 - where it is kept
+DB_PASSWORD_OWNER = "gatehouse-db-password-owner"  # noqa: S105 - where it is kept
 
 
 def account(deployment: Deployment, name: str) -> str:
