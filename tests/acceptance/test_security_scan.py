@@ -46,8 +46,10 @@ def append(path: Path, text: str) -> None:
 
 
 def test_this_tree_passes_every_gate_that_can_look_here() -> None:
+    # A copy of the tree, as scripts/sabotage makes them, is no repository.
+    gates = [gate for gate in LOCAL if gate != "secrets" or (ROOT / ".git").exists()]
     done = subprocess.run(
-        [sys.executable, "-m", "scripts.security", *LOCAL],
+        [sys.executable, "-m", "scripts.security", *gates],
         cwd=ROOT,
         env=clean_environment(),
         capture_output=True,
