@@ -82,8 +82,8 @@ GRANT EXECUTE ON FUNCTION forget_tickets, forget_nonces, forget_refresh_tokens, 
     forget_limits, forget_security_events, forget_messages TO gatehouse_gateway;
 
 -- The audit trail is read, and appended to through one function; nobody changes it.
-GRANT SELECT (id, created_at, actor, action, request_id, ip, user_id, reason, details, hash)
-    ON admin_action_audit TO gatehouse_api;
+GRANT SELECT (id, created_at, actor, action, request_id, ip, user_id, reason, details, canonical,
+              prev_hash, hash) ON admin_action_audit TO gatehouse_api;
 GRANT SELECT (id, hash) ON admin_action_audit_head TO gatehouse_api;
 GRANT SELECT (id, created_at, event, request_id, user_id, session_id, ip, details)
     ON security_events TO gatehouse_api;

@@ -80,6 +80,8 @@ def _looks_random(text: str) -> bool:
     """Not a name, a path or a sentence: letters and digits mixed, hardly any of them often."""
     if not re.search(r"\d", text) or not re.search(r"[A-Za-z]", text):
         return False
+    if "/secrets/" in text:  # a reference, which is no secret
+        return False
     if re.fullmatch(r"[a-z0-9]+(?:[-_.][a-z0-9]+)+", text):  # words-with-dashes, module.names_2
         return False
     counts = Counter(text)

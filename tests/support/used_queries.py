@@ -26,8 +26,8 @@ class _Module:
     statements: dict[str, list[ast.stmt]] = field(default_factory=dict)  # defined name -> where
 
 
-def queries_reached_from(package: str) -> dict[Name, str]:
-    """(subject, name) to text, of every query that a module of `package` can run."""
+def queries_reached_from(package: str) -> set[Name]:
+    """(subject, name) of every query that a module of `package` can run."""
     modules = {f"db.{path.stem}": _read(path) for path in (ROOT / "db").glob("*.py")}
     reached: set[Name] = set()
     found: set[Name] = set()
@@ -45,7 +45,7 @@ def queries_reached_from(package: str) -> dict[Name, str]:
         for statement in module.statements.get(name[1], []):
             found |= set(_queries(statement, module))
             waiting += _mentions(statement, module, own=name[0])
-    return {name: queries.load(name[0])[name[1]] for name in sorted(found)}
+    return found
 
 
 def all_queries() -> set[Name]:

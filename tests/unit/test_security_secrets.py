@@ -21,6 +21,8 @@ PLANTED = {
     "random-looking": 'JWT_SECRET = "' + "q7Jt0Zr5mW2xVb9nLc4dKs8fHg1pYe6u" + '"',
 }
 INNOCENT = [
+    "JWT_SECRET_SECRET_REF=$NEW,projects/P17/secrets/jwt/versions/3",
+    "JWT_SECRET_SECRET_REF=projects/P17/secrets/jwt/versions/3,$NEW",
     'JWT_SECRET_SECRET_REF = "projects/p/secrets/s/versions/3"',
     "token = opaque_tokens.successor(presented, nonce)",
     "password_hash = row.password_hash",
