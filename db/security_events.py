@@ -33,8 +33,8 @@ class Event(StrEnum):
     LOGIN_FAIL = "authn_login_fail"
     LOGIN_LOCK = "authn_login_lock"
     PASSWORD_CHANGE = "authn_password_change"  # noqa: S105 - a name
-    PASSWORD_CHANGE_FAIL = "authn_password_change_fail"  # noqa: S105
-    TOKEN_REUSE = "authn_token_reuse"  # noqa: S105
+    PASSWORD_CHANGE_FAIL = "authn_password_change_fail"  # noqa: S105 - a name
+    TOKEN_REUSE = "authn_token_reuse"  # noqa: S105 - a name
     SESSION_CREATED = "session_created"
     SESSION_ENDED = "session_expired"  # by logout, by its user, by an operator
     USER_CREATED = "user_created"

@@ -39,7 +39,7 @@ class Plan:
     @property
     def reachable_host(self) -> str:
         """The address under which this machine reaches the services."""
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - read
 
     @property
     def api_url(self) -> str:

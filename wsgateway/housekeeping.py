@@ -46,7 +46,7 @@ class Housekeeping:
 
     async def run(self) -> None:
         # Gateways that were started together do not knock together.
-        await asyncio.sleep(random.uniform(0, FIRST_ROUND_WITHIN_SECONDS))  # noqa: S311
+        await asyncio.sleep(random.uniform(0, FIRST_ROUND_WITHIN_SECONDS))  # noqa: S311 - jitter
         while True:
             try:
                 await self._round()
@@ -54,7 +54,7 @@ class Housekeeping:
                 pass  # it is being done
             except (FAILED, *UNAVAILABLE) as error:
                 logger.warning("housekeeping waits: %s", type(error).__name__)
-            await asyncio.sleep(ROUND_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311
+            await asyncio.sleep(ROUND_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
     async def _round(self) -> None:
         if self._chat_days:

@@ -179,8 +179,8 @@ def _ack(message: NewMessage, result: AppendResult) -> dict[str, Any]:
 
 def _entry(message: NewMessage, result: AppendResult) -> Entry:
     assert result.seq is not None  # noqa: S101 - stored has all three
-    assert result.sender_id is not None  # noqa: S101
-    assert result.created_at is not None  # noqa: S101
+    assert result.sender_id is not None  # noqa: S101 - the same
+    assert result.created_at is not None  # noqa: S101 - the same
     return Entry(
         channel_id=message.channel_id,
         seq=result.seq,

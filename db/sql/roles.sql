@@ -1,4 +1,6 @@
--- The rights of the two services: what each uses and nothing else. The owner of the schema runs
+-- The rights of the two services: what each uses and nothing else, down to the columns, which
+-- tests/db/test_rights_are_used.py holds against the services' statements; when it is red it prints
+-- the lines that belong here. The owner of the schema runs
 -- the migrations; no service ever connects as the owner.
 --
 -- `python -m db.migrate` runs this file after the migrations, every time, so that the rights keep
@@ -27,29 +29,38 @@ REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM PUBLIC, gatehouse_api, gatehou
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC, gatehouse_api, gatehouse_gateway;
 GRANT USAGE ON SCHEMA public TO gatehouse_api, gatehouse_gateway;
 
-GRANT SELECT ON schema_migrations TO gatehouse_api, gatehouse_gateway;
+GRANT SELECT (version, name, checksum, incompatible) ON schema_migrations
+    TO gatehouse_api, gatehouse_gateway;
 
 -- The API: accounts, sessions, tokens, tickets; it reads the log and appends through functions.
-GRANT SELECT ON users, live_sessions TO gatehouse_api;
+GRANT SELECT (id, email, email_key, password_hash, display_name, is_admin, disabled_at) ON users
+    TO gatehouse_api;
 GRANT INSERT (email, email_key, password_hash, display_name) ON users TO gatehouse_api;
 GRANT UPDATE (password_hash, display_name) ON users TO gatehouse_api;
-GRANT SELECT ON user_sessions TO gatehouse_api;
+GRANT SELECT (session_id, user_id, created_at, last_seen_at, expires_at, ip, user_agent,
+              client_version, client_content_version, email, display_name, is_admin)
+    ON live_sessions TO gatehouse_api;
+GRANT SELECT (id, user_id, created_at, last_seen_at, expires_at, revoked_at, ip) ON user_sessions
+    TO gatehouse_api;
 GRANT INSERT (user_id, expires_at, idle_expires_at, ip, user_agent, client_version,
               client_content_version) ON user_sessions TO gatehouse_api;
 GRANT UPDATE (last_seen_at, idle_expires_at, revoked_at, revoked_reason, client_version,
               client_content_version) ON user_sessions TO gatehouse_api;
-GRANT SELECT ON refresh_tokens TO gatehouse_api;
+GRANT SELECT (token_hash, session_id, spent_at, successor_nonce, successor_hash) ON refresh_tokens
+    TO gatehouse_api;
 GRANT INSERT (token_hash, session_id) ON refresh_tokens TO gatehouse_api;
 GRANT UPDATE (spent_at, successor_nonce, successor_hash) ON refresh_tokens TO gatehouse_api;
 GRANT SELECT (expires_at) ON ws_tickets TO gatehouse_api;
 GRANT INSERT (ticket_hash, session_id, expires_at, request_id, client_version,
               client_content_version) ON ws_tickets TO gatehouse_api;
-GRANT SELECT ON chat_channels, chat_members, chat_messages TO gatehouse_api;
+GRANT SELECT (id, kind, name, created_at, last_seq, direct_low, direct_high) ON chat_channels
+    TO gatehouse_api;
+GRANT SELECT (channel_id, user_id, role, joined_at) ON chat_members TO gatehouse_api;
 GRANT EXECUTE ON FUNCTION append_messages, create_group, open_direct, add_member, remove_member,
     erase_message TO gatehouse_api;
 
 -- The gateway: spends tickets, reads the log, appends through the same function.
-GRANT SELECT ON live_sessions TO gatehouse_gateway;
+GRANT SELECT (session_id) ON live_sessions TO gatehouse_gateway;
 GRANT SELECT (id, display_name, disabled_at) ON users TO gatehouse_gateway;
 GRANT SELECT (id, user_id, last_seen_at, revoked_at, revoked_reason, drain_deadline_at)
     ON user_sessions TO gatehouse_gateway;
@@ -58,15 +69,24 @@ GRANT SELECT (ticket_hash) ON ws_tickets TO gatehouse_gateway;
 GRANT EXECUTE ON FUNCTION redeem_tickets, report_presence TO gatehouse_gateway;
 GRANT SELECT (id), DELETE ON gateway_connections TO gatehouse_gateway;
 GRANT SELECT (id), DELETE ON gateway_instances TO gatehouse_gateway;
-GRANT SELECT ON chat_channels, chat_members, chat_messages TO gatehouse_gateway;
+GRANT SELECT (id, kind, last_seq) ON chat_channels TO gatehouse_gateway;
+GRANT SELECT (channel_id, user_id) ON chat_members TO gatehouse_gateway;
 GRANT EXECUTE ON FUNCTION append_messages, notify_typing TO gatehouse_gateway;
+
+-- The log is read by both.
+GRANT SELECT (channel_id, seq, kind, sender_id, content, client_msg_id, target_seq, created_at)
+    ON chat_messages TO gatehouse_api, gatehouse_gateway;
 
 -- Whatever is old goes through functions that decide what that is.
 GRANT EXECUTE ON FUNCTION forget_tickets, forget_nonces, forget_refresh_tokens, forget_sessions,
     forget_limits, forget_security_events, forget_messages TO gatehouse_gateway;
 
 -- The audit trail is read, and appended to through one function; nobody changes it.
-GRANT SELECT ON admin_action_audit, admin_action_audit_head, security_events TO gatehouse_api;
+GRANT SELECT (id, created_at, actor, action, request_id, ip, user_id, reason, details, canonical,
+              prev_hash, hash) ON admin_action_audit TO gatehouse_api;
+GRANT SELECT (id, hash) ON admin_action_audit_head TO gatehouse_api;
+GRANT SELECT (id, created_at, event, request_id, user_id, session_id, ip, details)
+    ON security_events TO gatehouse_api;
 GRANT EXECUTE ON FUNCTION append_audit, verify_audit TO gatehouse_api;
 
 -- Operators' acts come with their audit rows; the functions see to that.
@@ -76,7 +96,8 @@ GRANT SELECT (token_hash, expires_at) ON password_resets TO gatehouse_api;
 GRANT SELECT (key, locked_until, lockouts) ON rate_limits TO gatehouse_api;
 
 -- Limits are touched through functions alone; events are written and never changed.
-GRANT EXECUTE ON FUNCTION reserve_attempt, settle_attempt TO gatehouse_api, gatehouse_gateway;
+GRANT EXECUTE ON FUNCTION reserve_attempt TO gatehouse_api;
+GRANT EXECUTE ON FUNCTION settle_attempt TO gatehouse_api, gatehouse_gateway;
 GRANT INSERT (event, request_id, user_id, session_id, ip, details) ON security_events
     TO gatehouse_api, gatehouse_gateway;
 GRANT SELECT (key, locked_until) ON rate_limits TO gatehouse_gateway;

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.sabotage.mutation import Mutation
 from tests.sabotage.mutations_of_channels import MUTATIONS_OF_CHANNELS
 from tests.sabotage.mutations_of_clients import MUTATIONS_OF_CLIENTS
+from tests.sabotage.mutations_of_deployment import MUTATIONS_OF_DEPLOYMENT
 from tests.sabotage.mutations_of_events import MUTATIONS_OF_EVENTS
 from tests.sabotage.mutations_of_rules import MUTATIONS_OF_RULES
 from tests.sabotage.mutations_of_secrets import MUTATIONS_OF_SECRETS
@@ -27,6 +28,7 @@ _SECURITY_HEADERS = "tests/api/test_security_headers.py"
 _CORS = "tests/api/test_cors.py"
 
 MUTATIONS = (
+    *MUTATIONS_OF_DEPLOYMENT,
     *MUTATIONS_OF_CHANNELS,
     *MUTATIONS_OF_EVENTS,
     *MUTATIONS_OF_CLIENTS,
