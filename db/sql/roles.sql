@@ -33,13 +33,13 @@ GRANT SELECT (version, name, checksum, incompatible) ON schema_migrations
     TO gatehouse_api, gatehouse_gateway;
 
 -- The API: accounts, sessions, tokens, tickets; it reads the log and appends through functions.
-GRANT SELECT (id, email, email_key, password_hash, display_name, is_admin, disabled_at) ON users
-    TO gatehouse_api;
+GRANT SELECT (id, email, email_key, password_hash, display_name, is_admin, created_at, disabled_at,
+              muted_until) ON users TO gatehouse_api;
 GRANT INSERT (email, email_key, password_hash, display_name) ON users TO gatehouse_api;
 GRANT UPDATE (password_hash, display_name) ON users TO gatehouse_api;
 GRANT SELECT (session_id, user_id, created_at, last_seen_at, expires_at, ip, user_agent,
-              client_version, client_content_version, email, display_name, is_admin)
-    ON live_sessions TO gatehouse_api;
+              client_version, client_content_version, email, display_name, is_admin,
+              drain_event_id) ON live_sessions TO gatehouse_api;
 GRANT SELECT (id, user_id, created_at, last_seen_at, expires_at, revoked_at, ip) ON user_sessions
     TO gatehouse_api;
 GRANT INSERT (user_id, expires_at, idle_expires_at, ip, user_agent, client_version,
