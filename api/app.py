@@ -21,6 +21,7 @@ from falcon import media
 from api.context import Request, Response
 from api.descriptions import asyncapi, openapi
 from api.error_handler import install_error_handlers
+from api.fleet_metrics import FleetMetrics
 from api.http_methods import MethodRouter
 from api.middleware.access_log import AccessLog
 from api.middleware.authentication import Authentication
@@ -45,7 +46,7 @@ from api.resources import (
     ws_tickets,
 )
 from api.resources.ops import messages as ops_messages
-from api.resources.ops import records, users
+from api.resources.ops import metrics, records, users
 from api.resources.ops import sessions as ops_sessions
 from api.services import Services
 
@@ -87,6 +88,7 @@ def create_app(services: Services) -> falcon.App[Request, Response]:
         dumps=partial(json.dumps, ensure_ascii=False, separators=(",", ":"))
     )
     app.router_options.converters["id"] = RowIdConverter
+    fleet_metrics = FleetMetrics(services.pool)
     routes = {
         "/health/live": health.Live(),
         "/health/ready": health.Ready(services),
@@ -119,6 +121,8 @@ def create_app(services: Services) -> falcon.App[Request, Response]:
         "/ops/users/{user_id:id}/unlock": users.Unlock(services),
         "/ops/users/{user_id:id}/mute": users.Mute(services),
         "/ops/users/{user_id:id}/password-reset": users.PasswordReset(services),
+        "/ops/metrics": metrics.PrometheusMetrics(fleet_metrics),
+        "/ops/release/metrics": metrics.ReleaseMetrics(fleet_metrics),
         "/ops/security-events": records.SecurityEvents(services),
         "/users": people.People(services),
         "/users/{user_id:id}": people.OnePerson(services),

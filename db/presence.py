@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from psycopg import AsyncConnection
+from psycopg.types.json import Jsonb
 
 from db import queries
 
@@ -13,6 +15,7 @@ _SQL = queries.load("presence")
 _REPORT = _SQL["report_presence"]
 _DELETE_CONNECTIONS = _SQL["delete_connections"]
 _DELETE_INSTANCE = _SQL["delete_instance"]
+_UPDATE_STATS = _SQL["update_stats"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,14 @@ async def report_presence(
     }
     cursor = await connection.execute(_REPORT, values)
     return [row[0] for row in await cursor.fetchall()]
+
+
+async def report_stats(
+    connection: AsyncConnection, instance_id: str, stats: Mapping[str, Any]
+) -> None:
+    """What the instance says of itself."""
+    values = {"instance_id": instance_id, "stats": Jsonb(stats)}
+    await connection.execute(_UPDATE_STATS, values)
 
 
 async def delete_connections(connection: AsyncConnection, ids: Collection[int]) -> None:

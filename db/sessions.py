@@ -102,11 +102,16 @@ class Refreshed:
 
 @dataclass(frozen=True, slots=True)
 class EndedSession:
-    """`cause` is revoked, disabled, drained or expired."""
+    """`cause` is revoked, disabled, drained or expired.
+
+    `ended_seconds_ago` counts from revoked_at or disabled_at, whatever somebody set it to; None
+    where there is neither.
+    """
 
     session_id: int
     cause: str
     revoked_reason: str | None
+    ended_seconds_ago: float | None
 
 
 @dataclass(frozen=True, slots=True)

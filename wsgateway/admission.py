@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from db.tickets import (
 from rules.client_address import Address
 from rules.errors import Refusal
 from rules.opaque_tokens import is_token
+from rules.recent import RecentCount
 from wsgateway.batching import Batcher
 from wsgateway.lockouts import Lockouts
 from wsgateway.presence import Presence
@@ -47,6 +49,7 @@ class AdmissionDesk:
         self._lockouts = lockouts
         self._max_per_account = max_per_account
         self._batcher = Batcher(self._redeem, max_batch=MAX_BATCH, max_waiting=MAX_WAITING)
+        self.refused = RecentCount(seconds=300)
 
     async def run(self) -> None:
         await self._batcher.run()
@@ -59,6 +62,7 @@ class AdmissionDesk:
         for a client's own retry is no guess.
         """
         if ticket is None or not is_token(ticket):
+            self.refused.add(1, time.monotonic())
             self._lockouts.count_failure(address)
             raise Refusal("ticket_invalid")
         pending = _PendingAdmission(PresentedTicket(ticket, address))
@@ -69,6 +73,7 @@ class AdmissionDesk:
         except TimeoutError:  # a database that stands still; should it move on, nobody is there
             raise Refusal("at_capacity") from None
         if admission is None:
+            self.refused.add(1, time.monotonic())
             raise Refusal("ticket_invalid")
         return admission
 

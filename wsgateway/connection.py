@@ -52,6 +52,11 @@ class Connection:
         """Nothing is read from it any more."""
         return self._ending is not None
 
+    @property
+    def end_code(self) -> str | None:
+        """Why it ends, where that was our doing."""
+        return self._ending[0].code if self._ending is not None else None
+
     def write(self, data: bytes) -> None:
         """Frames as text_frame builds them, one or several joined."""
         if self._close_task is not None:

@@ -13,6 +13,7 @@ class Connections:
     def __init__(self) -> None:
         self._by_id: dict[int, Connection] = {}
         self._by_session: dict[int, set[Connection]] = {}
+        self.slow_consumers_closed = 0
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -30,6 +31,8 @@ class Connections:
         of_session.remove(connection)
         if not of_session:
             del self._by_session[connection.session_id]
+        if connection.end_code == "slow_consumer":
+            self.slow_consumers_closed += 1
 
     def with_id(self, connection_id: int) -> Connection | None:
         return self._by_id.get(connection_id)

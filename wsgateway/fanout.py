@@ -52,6 +52,7 @@ class Fanout:
         self._joining: dict[int, Joining] = {}
         self._numbers = itertools.count(1)
         self._wake = asyncio.Event()
+        self.deliveries = 0  # entries written to subscribers
 
     @property
     def subscription_count(self) -> int:
@@ -278,7 +279,9 @@ class Fanout:
                 next_ones.append(entry)
                 expected += 1
         if next_ones:
-            for subscriber in feed.deliver(next_ones):
+            departed = feed.deliver(next_ones)
+            self.deliveries += feed.last_deliveries
+            for subscriber in departed:
                 self.remove(subscriber, channel_id)
         self.grown({channel_id: entries[-1].seq})
 

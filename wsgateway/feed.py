@@ -14,13 +14,15 @@ from wsgateway.framing import text_frame
 class Feed:
     """Each of `subscribers` has the number of its joining, which no other joining has. `ahead`
     holds those that joined at a seq which is not delivered yet: what came in their `subscribed`
-    answer must not come again.
+    answer must not come again. `last_deliveries` counts what the last delivery wrote: each entry to
+    each subscriber.
     """
 
     channel_id: int
     delivered_seq: int
     subscribers: dict[Connection, int] = field(default_factory=dict)
     ahead: dict[Connection, int] = field(default_factory=dict)
+    last_deliveries: int = 0
 
     def deliver(self, entries: Sequence[Entry]) -> list[Connection]:
         """Writes `entries`, which begin right after delivered_seq and have no gaps.
@@ -35,6 +37,7 @@ class Feed:
         self.delivered_seq = last
         departures = [(entry.sender_id, entry.seq) for entry in entries if entry.kind == "left"]
         departed = []
+        self.last_deliveries = 0
         for subscriber in tuple(self.subscribers):
             after = self.ahead.get(subscriber, before)
             if after >= last:
@@ -45,9 +48,12 @@ class Feed:
                 departed.append(subscriber)
             if after < first and until is None:
                 subscriber.write(joined)
+                self.last_deliveries += len(frames)
             else:
                 end = last if until is None else until
-                subscriber.write(b"".join(frames[max(0, after + 1 - first) : end + 1 - first]))
+                missing = frames[max(0, after + 1 - first) : end + 1 - first]
+                subscriber.write(b"".join(missing))
+                self.last_deliveries += len(missing)
         return departed
 
 

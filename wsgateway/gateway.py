@@ -55,6 +55,7 @@ from wsgateway.protocol import (
 )
 from wsgateway.security_events import SecurityEvents
 from wsgateway.session_watch import SessionWatch
+from wsgateway.stats import read_stats
 from wsgateway.typists import Typists
 from wsgateway.writer import Writer
 
@@ -87,7 +88,7 @@ class Gateway:
         )
         self._writer = Writer(pool, self._fanout, write_limits(chat))
         self._places = Places(limits.max_connections, limits.max_connections_per_ip)
-        self._presence = Presence(pool, self._connections, self.instance)
+        self._presence = Presence(pool, self._connections, self.instance, self._stats)
         self._events = SecurityEvents(pool)
         self._lockouts = Lockouts(pool, self._events, settings.auth)
         self._desk = AdmissionDesk(
@@ -216,6 +217,16 @@ class Gateway:
         except TimeoutError:
             logger.warning("stopped with %d sockets that did not close", len(self._connections))
         logger.info("stopped")
+
+    def _stats(self) -> dict[str, Any]:
+        return read_stats(
+            connections=self._connections,
+            fanout=self._fanout,
+            writer=self._writer,
+            desk=self._desk,
+            watch=self._watch,
+            listener=self._listener,
+        )
 
     def _refusal_now(self) -> Refusal | None:
         if self._stopping.is_set():

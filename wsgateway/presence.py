@@ -8,7 +8,8 @@ place: the socket closes with `replaced`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from db import presence
 from db.connections import FAILED, UNAVAILABLE, AsyncPool
@@ -24,8 +25,15 @@ MAX_BATCH = 500
 
 
 class Presence:
-    def __init__(self, pool: AsyncPool, connections: Connections, instance_id: str) -> None:
+    def __init__(
+        self,
+        pool: AsyncPool,
+        connections: Connections,
+        instance_id: str,
+        read_stats: Callable[[], Mapping[str, Any]],
+    ) -> None:
         self.instance_id = instance_id
+        self._read_stats = read_stats
         self._pool = pool
         self._connections = connections
         self._present: dict[int, Present] = {}
@@ -50,6 +58,7 @@ class Presence:
             replaced = await presence.report_presence(
                 connection, self.instance_id, self._present, self._newest_id
             )
+            await presence.report_stats(connection, self.instance_id, self._read_stats())
         self.replaced(replaced)
 
     def replaced(self, connection_ids: Iterable[int]) -> None:

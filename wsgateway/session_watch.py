@@ -15,12 +15,15 @@ from collections.abc import Collection
 from db.connections import AsyncPool
 from db.sessions import EndedSession, list_ended_sessions, touch_sessions
 from rules.errors import Refusal
+from rules.recent import RecentValues
 from wsgateway.connections import Connections
 
 logger = logging.getLogger("gatehouse.gateway")
 
 TOUCH_EVERY_SECONDS = 30.0
 VERIFY_EVERY_SECONDS = 0.5
+# Longer ago was a time that somebody made up: it does not say how quick we are.
+MEASURED_SECONDS = 600.0
 
 _CODES = {
     "revoked": "session_revoked",
@@ -48,6 +51,8 @@ class SessionWatch:
         # Counts the changes that were heard of, so that an admission can tell whether one of them
         # came between its check and its registration.
         self.changes = 0
+        # For the metrics: from the end of a session to that of its sockets here.
+        self.revocation_ms = RecentValues(seconds=300, room=5000)
 
     async def changed(self, session_ids: Collection[int] | None) -> None:
         """Something was changed about these sessions; None: about any."""
@@ -87,14 +92,23 @@ class SessionWatch:
             return
         async with self._pool.connection() as connection:
             ended = await list_ended_sessions(connection, session_ids)
+        read_at = time.monotonic()
         for session in ended:
-            self._end(session)
+            self._end(session, read_at)
 
-    def _end(self, session: EndedSession) -> None:
+    def _end(self, session: EndedSession, read_at: float) -> None:
         code = _CODES[session.cause]
         farewell = None
         if code == "session_revoked":
             reason = session.revoked_reason or session.cause
             farewell = {"type": "session_revoked", "reason": reason}
         for connection in self._connections.of_session(session.session_id):
+            if not connection.is_ending and session.ended_seconds_ago is not None:
+                self._measure(session.ended_seconds_ago, read_at)
             connection.close(Refusal(code), farewell=farewell)
+
+    def _measure(self, ended_seconds_ago: float, read_at: float) -> None:
+        now = time.monotonic()
+        seconds = ended_seconds_ago + now - read_at
+        if 0 <= seconds <= MEASURED_SECONDS:
+            self.revocation_ms.add(seconds * 1000, now)

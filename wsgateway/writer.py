@@ -20,6 +20,7 @@ from db.connections import CONFLICTED, LOCKED, NO_CONNECTION, UNAVAILABLE, Async
 from rules.append_verdict import REPEAT, STORED, refusal_of
 from rules.errors import Refusal
 from rules.log_entry import Entry
+from rules.recent import RecentCount, RecentValues
 from rules.times import rfc3339
 from wsgateway.batching import Batcher
 from wsgateway.connection import Connection
@@ -53,6 +54,10 @@ class Writer:
         # deliver ourselves, and reading it from the table as well would be work for nothing.
         self.storing_pid: int | None = None
         self.stored = 0
+        self.submitted = 0
+        # For the metrics: from the beginning of a batch's transaction to its last delivery.
+        self.flush_ms = RecentValues(seconds=300, room=5000)
+        self.rate_limited = RecentCount(seconds=300)
         # Channels whose row was kept locked: not tried again before this monotonic time.
         self._locked_until: dict[int, float] = {}
 
@@ -67,6 +72,7 @@ class Writer:
         )
         pending = PendingSend(connection, send, message, time.monotonic())
         connection.acks_due += 1
+        self.submitted += 1
         if not self._batcher.submit(pending):
             _refuse(pending, Refusal("unavailable", retry_after_seconds=RETRY_AFTER_SECONDS))
 
@@ -80,6 +86,7 @@ class Writer:
         batch = self._without_locked_channels(batch)
         if not batch:
             return
+        started = time.monotonic()
         try:
             results = await self._append([pending.message for pending in batch])
         except CONFLICTED as error:
@@ -104,6 +111,8 @@ class Writer:
                 _refuse(batch[0], Refusal("internal_error"))
         else:
             self._deliver(batch, results)
+            ended = time.monotonic()
+            self.flush_ms.add((ended - started) * 1000, ended)
 
     def _without_locked_channels(self, batch: list[PendingSend]) -> list[PendingSend]:
         """The batch without the messages that would only wait for a lock again."""
@@ -147,6 +156,8 @@ class Writer:
         for pending, result in zip(batch, results, strict=True):
             refusal = refusal_of(result.verdict, result.retry_after_seconds)
             if refusal is not None:
+                if refusal.code == "rate_limited":
+                    self.rate_limited.add(1, time.monotonic())
                 _refuse(pending, refusal)
                 continue
             if result.verdict == STORED:

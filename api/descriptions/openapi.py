@@ -9,6 +9,7 @@ from api.descriptions.operations import (
     OPERATIONS,
     OUTSIDE,
     REQUIRED_PARAMETERS,
+    TEXTS,
     Operation,
     bodies_and_answers,
     query_parameters,
@@ -145,5 +146,6 @@ def _answer(name: str | None) -> dict[str, Any]:
         "headers": {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}},
     }
     if name is not None:
-        answer["content"] = {"application/json": {"schema": ref(name)}}
+        kind = "text/plain" if name in TEXTS else "application/json"
+        answer["content"] = {kind: {"schema": ref(name)}}
     return answer

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from api.descriptions import metrics
 from api.descriptions.schemas import (
     BOOLEAN,
     VERSION_PATTERN,
@@ -267,6 +268,16 @@ OPERATIONS = (
         {200: "AuditVerification"}, "ops", operator=True, query=("after_id",),
     ),
     Operation(
+        "GET", "/ops/release/metrics", "readMetrics",
+        "The whole fleet, from any instance; neither audited nor an event.",
+        {200: "Metrics"}, "ops", operator=True,
+    ),
+    Operation(
+        "GET", "/ops/metrics", "readMetricsForPrometheus",
+        "The same numbers in Prometheus's text format, version 0.0.4.",
+        {200: "Exposition"}, "ops", operator=True,
+    ),
+    Operation(
         "GET", "/ops/security-events", "listSecurityEvents", "Security events, newest first.",
         {200: "SecurityEvents"}, "ops", operator=True,
         query=("before_id", "request_id", "event", "user_id", "since", "limit"),
@@ -275,6 +286,8 @@ OPERATIONS = (
 
 
 SHORT_TEXT = text(1, 128, pattern=r"^[^\u0000]*$")
+# Answers that are no JSON.
+TEXTS = frozenset({"Exposition"})
 REQUIRED_PARAMETERS = frozenset({"display_name"})
 
 
@@ -502,6 +515,8 @@ def bodies_and_answers(settings: Settings) -> dict[str, Schema]:
                 "details": {"type": "object"},
             }
         ),
+        **metrics.schemas(),
+        "Exposition": {"type": "string"},
         "NewGroup": closed({"name": ref("ChannelName")}),
         "Somebody": closed({"user_id": ref("Id")}),
         "Person": closed({"id": ref("Id"), "display_name": ref("DisplayName")}),

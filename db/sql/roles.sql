@@ -50,7 +50,7 @@ GRANT SELECT (token_hash, session_id, spent_at, successor_nonce, successor_hash)
     TO gatehouse_api;
 GRANT INSERT (token_hash, session_id) ON refresh_tokens TO gatehouse_api;
 GRANT UPDATE (spent_at, successor_nonce, successor_hash) ON refresh_tokens TO gatehouse_api;
-GRANT SELECT (expires_at) ON ws_tickets TO gatehouse_api;
+GRANT SELECT (created_at, expires_at, consumed_at) ON ws_tickets TO gatehouse_api;
 GRANT INSERT (ticket_hash, session_id, expires_at, request_id, client_version,
               client_content_version) ON ws_tickets TO gatehouse_api;
 GRANT SELECT (id, kind, name, created_at, last_seq, direct_low, direct_high) ON chat_channels
@@ -68,7 +68,7 @@ GRANT UPDATE (last_seen_at, idle_expires_at) ON user_sessions TO gatehouse_gatew
 GRANT SELECT (ticket_hash) ON ws_tickets TO gatehouse_gateway;
 GRANT EXECUTE ON FUNCTION redeem_tickets, report_presence TO gatehouse_gateway;
 GRANT SELECT (id), DELETE ON gateway_connections TO gatehouse_gateway;
-GRANT SELECT (id), DELETE ON gateway_instances TO gatehouse_gateway;
+GRANT SELECT (id), UPDATE (stats), DELETE ON gateway_instances TO gatehouse_gateway;
 GRANT SELECT (id, kind, last_seq) ON chat_channels TO gatehouse_gateway;
 GRANT SELECT (channel_id, user_id) ON chat_members TO gatehouse_gateway;
 GRANT EXECUTE ON FUNCTION append_messages, notify_typing TO gatehouse_gateway;
@@ -94,6 +94,11 @@ GRANT EXECUTE ON FUNCTION revoke_sessions, act_on_user, erase_message_as, redeem
     TO gatehouse_api;
 GRANT SELECT (token_hash, expires_at) ON password_resets TO gatehouse_api;
 GRANT SELECT (key, locked_until, lockouts) ON rate_limits TO gatehouse_api;
+
+-- The metrics.
+GRANT SELECT (id, heartbeat_at, stats) ON gateway_instances TO gatehouse_api;
+GRANT SELECT (last_entry_at) ON chat_channels TO gatehouse_api;
+GRANT EXECUTE ON FUNCTION first_seq_since TO gatehouse_api;
 
 -- Limits are touched through functions alone; events are written and never changed.
 GRANT EXECUTE ON FUNCTION reserve_attempt TO gatehouse_api;

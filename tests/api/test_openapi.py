@@ -365,6 +365,8 @@ def operators(api: Api) -> None:
     erased = api.call("DELETE", "/ops/channels/1/messages/1?reason=incident%2042")
     assert erased.status == 204
     assert api.refusal("DELETE", "/ops/channels/1/messages/1?reason=%20") == "validation_failed"
+    for path in ("/ops/release/metrics", "/ops/metrics"):
+        assert api.call("GET", path).status == 200
     assert api.call("GET", "/ops/audit/verify").json["intact"] is True
     assert api.refusal("GET", "/ops/audit/verify?after_id=x") == "validation_failed"
 

@@ -78,10 +78,17 @@ class HttpDescription:
             assert answer.body == b"", f"{name}: a body where none is described"
             code = None
         else:
-            assert answer.headers["Content-Type"] == "application/json"
-            self._validate(content["application/json"]["schema"], answer.json, name)
+            self._check_content(content, answer, name)
             code = answer.error["code"] if answer.status >= 400 else None
         self.seen.add(Given(name, answer.status, code))
+
+    def _check_content(self, content: Document, answer: Answer, name: str) -> None:
+        [(kind, described)] = content.items()
+        if kind == "application/json":
+            self._validate(described["schema"], answer.json, name)
+        else:
+            assert answer.headers.get_content_type() == kind
+            self._validate(described["schema"], answer.body.decode("utf-8"), name)
 
     def _response(self, method: str, target: str, status: int) -> tuple[str, Document]:
         path = target.partition("?")[0]

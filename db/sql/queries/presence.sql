@@ -11,3 +11,6 @@ DELETE FROM gateway_connections WHERE id = ANY (%s::bigint[])
 -- name: delete_instance
 -- Its connections go with it.
 DELETE FROM gateway_instances WHERE id = %s
+
+-- name: update_stats
+UPDATE gateway_instances SET stats = %(stats)s WHERE id = %(instance_id)s

@@ -120,7 +120,10 @@ SELECT
         WHEN s.id IS NULL THEN 'revoked'
         ELSE 'expired'
     END AS cause,
-    s.revoked_reason
+    s.revoked_reason,
+    extract(
+        epoch FROM clock_timestamp() - coalesce(s.revoked_at, u.disabled_at)
+    )::float8 AS ended_seconds_ago
 FROM unnest(%(session_ids)s::bigint[]) AS asked (id)
 LEFT JOIN user_sessions s ON s.id = asked.id
 LEFT JOIN users u ON u.id = s.user_id
