@@ -5,7 +5,7 @@ answer gets its headers and its access line:
 
     request ──> RequestId ──> ClientAddress ──> AccessLog ──> SecurityHeaders ──> Cors
             ──> RefusedRequests ──> BodyGuard ──> (routing) ──> OpsAccess ──> Methods
-            ──> Authentication ──> resource
+            ──> Authentication ──> ReleaseGate ──> resource
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from api.middleware.cors import Cors
 from api.middleware.methods import Methods
 from api.middleware.ops_access import OpsAccess
 from api.middleware.refused_requests import RefusedRequests
+from api.middleware.release_gate import ReleaseGate
 from api.middleware.request_id import RequestId
 from api.middleware.security_headers import SecurityHeaders
 from api.resources import (
@@ -42,11 +43,12 @@ from api.resources import (
     messages,
     password_reset,
     people,
+    release,
     sessions,
     ws_tickets,
 )
 from api.resources.ops import messages as ops_messages
-from api.resources.ops import metrics, records, users
+from api.resources.ops import metrics, records, releases, users
 from api.resources.ops import sessions as ops_sessions
 from api.services import Services
 
@@ -81,6 +83,7 @@ def create_app(services: Services) -> falcon.App[Request, Response]:
             ),
             Methods(),
             Authentication(services.pool, services.access_tokens, settings.auth.session_idle_days),
+            ReleaseGate(),
         ],
     )
     install_error_handlers(app)
@@ -113,6 +116,9 @@ def create_app(services: Services) -> falcon.App[Request, Response]:
         "/ops/audit": records.Audit(services),
         "/ops/audit/verify": records.AuditVerification(services),
         "/ops/channels/{channel_id:id}/messages/{seq:id}": ops_messages.OpsMessage(services),
+        "/ops/release/activate": releases.Activate(services),
+        "/ops/release/rollback": releases.Rollback(services),
+        "/ops/release/status": releases.Status(services),
         "/ops/sessions": ops_sessions.OpsSessions(services),
         "/ops/sessions/revoke": ops_sessions.Revoke(services),
         "/ops/users": users.OpsUsers(services),
@@ -124,6 +130,7 @@ def create_app(services: Services) -> falcon.App[Request, Response]:
         "/ops/metrics": metrics.PrometheusMetrics(fleet_metrics),
         "/ops/release/metrics": metrics.ReleaseMetrics(fleet_metrics),
         "/ops/security-events": records.SecurityEvents(services),
+        "/release/summary": release.Summary(services),
         "/users": people.People(services),
         "/users/{user_id:id}": people.OnePerson(services),
     }

@@ -8,6 +8,7 @@ from typing import Any
 import falcon
 
 from db.sessions import Address, ClientInfo, LiveSession
+from rules.versions import ReleasePolicy
 
 
 @dataclass(slots=True)
@@ -19,6 +20,7 @@ class RequestContext:
     secure: bool = False
     started: float = 0.0
     session: LiveSession | None = None
+    policy: ReleasePolicy | None = None  # as it stood when the session was read
     actor: str | None = None  # whose ops token it is
     refusal_code: str | None = None
 
@@ -33,6 +35,13 @@ class Request(falcon.Request):
         if self.context.session is None:
             raise RuntimeError(f"{self.method} {self.path} is public and has no session")
         return self.context.session
+
+    @property
+    def policy(self) -> ReleasePolicy:
+        """What the bearer's client is measured by; as for `session`."""
+        if self.context.policy is None:
+            raise RuntimeError(f"{self.method} {self.path} is public and has no session")
+        return self.context.policy
 
     @property
     def actor(self) -> str:

@@ -24,6 +24,7 @@ def session_answer(
     refresh_token: str,
     user: dict[str, Any],
     client: ClientInfo,
+    policy: ReleasePolicy,
 ) -> dict[str, Any]:
     """What register, login and refresh answer; `now` is the database's clock."""
     access_token = access_tokens.issue(
@@ -37,9 +38,7 @@ def session_answer(
         "session_id": session_id,
         "session_expires_at": rfc3339(expires_at),
         "user": user,
-        "version_status": version_status(
-            ReleasePolicy(), client.version, client.content_version, now
-        ),
+        "version_status": version_status(policy, client.version, client.content_version, now),
     }
 
 

@@ -13,6 +13,7 @@ _SQL = queries.load("notifications")
 _LISTEN_LOG = _SQL["listen_log"]
 _LISTEN_SESSIONS = _SQL["listen_sessions"]
 _LISTEN_REPLACED = _SQL["listen_replaced"]
+_LISTEN_RELEASE = _SQL["listen_release"]
 _LISTEN_MEMBERS = _SQL["listen_members"]
 _LISTEN_TYPING = _SQL["listen_typing"]
 _NOTIFY_TYPING = _SQL["notify_typing"]
@@ -22,6 +23,7 @@ _NOTIFY_HEARTBEAT = _SQL["notify_heartbeat"]
 LOG_CHANNEL = "gatehouse_log"
 SESSIONS_CHANNEL = "gatehouse_sessions"
 REPLACED_CHANNEL = "gatehouse_replaced"
+RELEASE_CHANNEL = "gatehouse_release"
 MEMBERS_CHANNEL = "gatehouse_members"
 TYPING_CHANNEL = "gatehouse_typing"
 HEARTBEAT_CHANNEL = "gatehouse_heartbeat"
@@ -64,13 +66,26 @@ class Typing:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseChanged:
+    """The release policy was written."""
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
     """Somebody's beat_heart, perhaps our own."""
 
     beat: str
 
 
-Notice = LogGrown | SessionsChanged | ConnectionsReplaced | MembersGone | Typing | Heartbeat
+Notice = (
+    LogGrown
+    | SessionsChanged
+    | ConnectionsReplaced
+    | MembersGone
+    | ReleaseChanged
+    | Typing
+    | Heartbeat
+)
 
 
 async def listen(connection: AsyncConnection) -> None:
@@ -78,6 +93,7 @@ async def listen(connection: AsyncConnection) -> None:
     await connection.execute(_LISTEN_SESSIONS)
     await connection.execute(_LISTEN_REPLACED)
     await connection.execute(_LISTEN_MEMBERS)
+    await connection.execute(_LISTEN_RELEASE)
     await connection.execute(_LISTEN_TYPING)
     await connection.execute(_LISTEN_HEARTBEAT)
 
@@ -91,6 +107,8 @@ async def receive(connection: AsyncConnection, seconds: float) -> AsyncIterator[
             yield SessionsChanged(_ids(notify.payload))
         elif notify.channel == MEMBERS_CHANNEL:
             yield MembersGone(_ids(notify.payload))
+        elif notify.channel == RELEASE_CHANNEL:
+            yield ReleaseChanged()
         elif notify.channel == TYPING_CHANNEL:
             yield Typing(_pairs(notify.payload))
         elif notify.channel == HEARTBEAT_CHANNEL:

@@ -17,7 +17,9 @@ from psycopg import AsyncConnection, Connection
 from psycopg.rows import class_row
 
 from db import queries
+from db.releases import hold_policy
 from rules import opaque_tokens
+from rules.versions import ReleasePolicy
 
 _SQL = queries.load("sessions")
 _LOCK_USER = _SQL["lock_user_with_password_hash"]
@@ -25,6 +27,7 @@ _MAKE_ROOM = _SQL["revoke_sessions_beyond_limit"]
 _INSERT = _SQL["insert_session"]
 _INSERT_REFRESH_TOKEN = _SQL["insert_refresh_token"]
 _FIND_LIVE = _SQL["find_live_session"]
+_FIND_LIVE_AND_POLICY = _SQL["find_live_session_and_policy"]
 _TOUCH = _SQL["touch_session"]
 _LOCK_BY_TOKEN = _SQL["lock_session_of_refresh_token"]
 _FIND_REFRESH_TOKEN = _SQL["find_refresh_token"]
@@ -137,8 +140,10 @@ def open_session(
 ) -> OpenedSession | None:
     """None when the password hash that was checked is no longer the user's, or they are disabled.
 
-    The oldest sessions beyond the account's number make room.
+    The oldest sessions beyond the account's number make room. The release policy is held, so that
+    no session is created behind an activation's back; who decides by it has held it before.
     """
+    hold_policy(connection)
     if not lock_user_if_unchanged(connection, user_id, checked_hash):
         return None
     connection.execute(_MAKE_ROOM, {"user_id": user_id, "limit": terms.max_per_account})
@@ -162,6 +167,16 @@ def open_session(
 def find_live_session(connection: Connection, session_id: int) -> LiveSession | None:
     with connection.cursor(row_factory=class_row(LiveSession)) as cursor:
         return cursor.execute(_FIND_LIVE, {"session_id": session_id}).fetchone()
+
+
+def find_live_session_and_policy(
+    connection: Connection, session_id: int
+) -> tuple[LiveSession, ReleasePolicy] | None:
+    row = connection.execute(_FIND_LIVE_AND_POLICY, {"session_id": session_id}).fetchone()
+    if row is None:
+        return None
+    columns = len(LiveSession.__slots__)  # the statement lists both in the order of their fields
+    return LiveSession(*row[:columns]), ReleasePolicy(*row[columns:])
 
 
 def touch_session(connection: Connection, session_id: int, idle_days: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from psycopg import AsyncConnection, Connection
-from psycopg.rows import class_row
+from psycopg.rows import dict_row
 
 from db import queries
 from rules import opaque_tokens
@@ -33,6 +33,13 @@ class Admission:
     client_version: str | None
     client_content_version: str | None
     now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """A ticket was good, but its client is served no more; it is spent and opens nothing."""
+
+    request_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,7 @@ async def redeem_tickets(
     *,
     instance_id: str,
     max_per_account: int,
-) -> Sequence[Admission | None]:
+) -> Sequence[Admission | Outdated | None]:
     """One answer a ticket, in order; None for one that is unknown, used, expired or too late.
 
     The connections that the good ones open are written down for `instance_id`, which must have
@@ -85,10 +92,13 @@ async def redeem_tickets(
         "instance_id": instance_id,
         "max_per_account": max_per_account,
     }
-    async with connection.cursor(row_factory=class_row(Admission)) as cursor:
+    answers: dict[int, Admission | Outdated] = {}
+    async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(_REDEEM, values)
-        admissions = {admission.position: admission for admission in await cursor.fetchall()}
-    return [admissions.get(position) for position in range(1, len(presented) + 1)]
+        for row in await cursor.fetchall():
+            outdated = row.pop("update_required")
+            answers[row["position"]] = Outdated(row["request_id"]) if outdated else Admission(**row)
+    return [answers.get(position) for position in range(1, len(presented) + 1)]
 
 
 async def find_known_tickets(

@@ -6,6 +6,7 @@ and refused, so a mistyped or smuggled field never passes silently.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -24,6 +25,9 @@ EMAIL_MAX_CHARS = 254  # RFC 5321, 4.5.3.1.3, less the angle brackets
 DISPLAY_NAME_MAX_CHARS = 40
 CHANNEL_NAME_MAX_CHARS = 80
 REASON_MAX_CHARS = 500
+NOTES_MAX_CHARS = 4000
+WEB_ADDRESS_MAX_CHARS = 2000
+GRACE_MAX_SECONDS = 7 * 86_400
 PASSWORD_MIN_CHARS, PASSWORD_MAX_CHARS = 8, 128
 
 
@@ -187,6 +191,30 @@ def version(name: str, value: Any) -> str:
     if readable_version(string) is None:
         raise invalid_field(name, "must be a version like 1.4.2")
     return string
+
+
+# No white space, control or other character that would need quoting in a link.
+_WEB_ADDRESS = re.compile(r"https?://[!#-;=?-Z\[\]_a-z~%]+")
+
+
+def web_address(name: str, value: Any) -> str:
+    """http or https: clients open it, so nothing that an app could be made to run."""
+    string = bounded_text(1, WEB_ADDRESS_MAX_CHARS)(name, value)
+    if not _WEB_ADDRESS.fullmatch(string):
+        raise invalid_field(name, "must be an address like https://example.org/update")
+    return string
+
+
+def notes(name: str, value: Any) -> str:
+    """What a release brings, for people to read: 1 to 4000 characters."""
+    return bounded_text(1, NOTES_MAX_CHARS)(name, value)
+
+
+def grace_seconds(name: str, value: Any) -> int:
+    """0 to a week."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= GRACE_MAX_SECONDS:
+        raise invalid_field(name, f"must be 0 to {GRACE_MAX_SECONDS}, a week of seconds")
+    return value
 
 
 def time(name: str, value: Any) -> datetime:

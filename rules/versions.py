@@ -31,7 +31,10 @@ def readable_version(version: str | None) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class ReleasePolicy:
-    """What the team has published last; None means that nothing is demanded or offered."""
+    """What the team has published last; None means that nothing is demanded or offered.
+
+    The floors are the minima that were enforced already when the present ones were announced.
+    """
 
     latest_version: str | None = None
     min_supported_version: str | None = None
@@ -39,19 +42,31 @@ class ReleasePolicy:
     min_supported_content_version: str | None = None
     enforce_after: datetime | None = None
     update_url: str | None = None
+    floor_version: str | None = None
+    floor_content_version: str | None = None
+
+
+def is_below_minimum(policy: ReleasePolicy, client: str | None, content: str | None) -> bool:
+    """Whether this client must update, now or once the minima are enforced."""
+    return _below(client, policy.min_supported_version) or _below(
+        content, policy.min_supported_content_version
+    )
+
+
+def is_update_required(
+    policy: ReleasePolicy, client: str | None, content: str | None, now: datetime
+) -> bool:
+    """Whether this client is served no more; 0011_release.sql says the same in SQL."""
+    if _below(client, policy.floor_version) or _below(content, policy.floor_content_version):
+        return True
+    enforced = policy.enforce_after is not None and policy.enforce_after <= now
+    return enforced and is_below_minimum(policy, client, content)
 
 
 def version_status(
     policy: ReleasePolicy, client: str | None, content: str | None, now: datetime
 ) -> dict[str, Any]:
     """The `version_status` object of the contract for one client at `now`."""
-    too_old = _below(client, policy.min_supported_version) or _below(
-        content, policy.min_supported_content_version
-    )
-    enforced = policy.enforce_after is not None and policy.enforce_after <= now
-    outdated = _below(client, policy.latest_version) or _below(
-        content, policy.latest_content_version
-    )
     return {
         "client_version": readable_version(client),
         "latest_version": policy.latest_version,
@@ -60,8 +75,9 @@ def version_status(
         "latest_content_version": policy.latest_content_version,
         "min_supported_content_version": policy.min_supported_content_version,
         "enforce_after": rfc3339(policy.enforce_after) if policy.enforce_after else None,
-        "update_available": outdated,
-        "update_required": too_old and enforced,
+        "update_available": _below(client, policy.latest_version)
+        or _below(content, policy.latest_content_version),
+        "update_required": is_update_required(policy, client, content, now),
         "update_url": policy.update_url,
     }
 

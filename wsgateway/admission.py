@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from db.connections import CONFLICTED, FAILED, UNAVAILABLE, AsyncPool
 from db.tickets import (
     Admission,
+    Outdated,
     PresentedTicket,
     find_known_tickets,
     redeem_tickets,
@@ -35,7 +36,7 @@ DECIDE_WITHIN_SECONDS = 10.0
 @dataclass(slots=True)
 class _PendingAdmission:
     presented: PresentedTicket
-    outcome: asyncio.Future[Admission | None] = field(
+    outcome: asyncio.Future[Admission | Outdated | None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
@@ -55,7 +56,8 @@ class AdmissionDesk:
         await self._batcher.run()
 
     async def admit(self, ticket: str | None, address: Address | None) -> Admission:
-        """Spends the ticket, or raises Refusal ticket_invalid, or at_capacity without spending.
+        """Spends the ticket, or raises Refusal ticket_invalid or update_required, or at_capacity
+        without spending.
 
         Missing, unknown, used and expired are one reason: a guesser learns nothing. What was never
         issued counts against the address like a wrong password; a ticket that came twice does not,
@@ -75,6 +77,8 @@ class AdmissionDesk:
         if admission is None:
             self.refused.add(1, time.monotonic())
             raise Refusal("ticket_invalid")
+        if isinstance(admission, Outdated):
+            raise Refusal("update_required")
         return admission
 
     async def _redeem(self, batch: list[_PendingAdmission]) -> None:
@@ -89,11 +93,11 @@ class AdmissionDesk:
                     pending.outcome.set_exception(Refusal("at_capacity"))
             return
         for pending, admission in zip(batch, admissions, strict=True):
-            if admission is not None:
+            if isinstance(admission, Admission):
                 self._presence.opened(admission)
             if not pending.outcome.done():
                 pending.outcome.set_result(admission)
-            elif admission is not None:  # its socket has gone meanwhile
+            elif isinstance(admission, Admission):  # its socket has gone meanwhile
                 self._presence.ended(admission.connection_id)
         unfit = [
             one for one, admission in zip(presented, admissions, strict=True) if admission is None
@@ -101,7 +105,9 @@ class AdmissionDesk:
         if unfit:
             await self._count_made_up(unfit)
 
-    async def _spend(self, presented: Sequence[PresentedTicket]) -> Sequence[Admission | None]:
+    async def _spend(
+        self, presented: Sequence[PresentedTicket]
+    ) -> Sequence[Admission | Outdated | None]:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with self._pool.connection() as connection:

@@ -37,6 +37,9 @@ class Connection:
         self.id = admission.connection_id
         self.session_id = admission.session_id
         self.user_id = admission.user_id
+        self.is_admin = admission.is_admin
+        self.client_version = admission.client_version
+        self.content_version = admission.client_content_version
         self.request_id = admission.request_id
         self.address = address
         self.state = SocketState(limits)

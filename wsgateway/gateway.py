@@ -26,7 +26,7 @@ from rules.errors import Refusal
 from rules.secret_values import Secrets
 from rules.settings import Settings
 from rules.times import rfc3339
-from rules.versions import ReleasePolicy, version_status
+from rules.versions import version_status
 from wsgateway.admission import AdmissionDesk
 from wsgateway.connection import Connection, close_socket, write_frames
 from wsgateway.connections import Connections, Places
@@ -53,6 +53,7 @@ from wsgateway.protocol import (
     receive,
     with_ref,
 )
+from wsgateway.release_watch import ReleaseWatch
 from wsgateway.security_events import SecurityEvents
 from wsgateway.session_watch import SessionWatch
 from wsgateway.stats import read_stats
@@ -100,6 +101,7 @@ class Gateway:
             idle_days=settings.auth.session_idle_days,
             unverified_max_seconds=limits.unverified_max_seconds,
         )
+        self._releases = ReleaseWatch(pool, self._connections)
         self._typists = Typists(pool, self._fanout)
         self._listener = Listener(
             lambda: connect_async(
@@ -108,6 +110,7 @@ class Gateway:
             fanout=self._fanout,
             watch=self._watch,
             members=MemberWatch(pool, self._fanout),
+            releases=self._releases,
             writer=self._writer,
             presence=self._presence,
             lockouts=self._lockouts,
@@ -150,6 +153,7 @@ class Gateway:
                     self._fanout.run(),
                     self._listener.run(),
                     self._watch.run(),
+                    self._releases.run(),
                     self._typists.run(),
                     self._housekeeping.run(),
                 )
@@ -157,6 +161,7 @@ class Gateway:
             try:
                 await self._presence.report()  # nobody is admitted to an instance nobody knows
                 await self._lockouts.read()
+                await self._releases.read()
                 server = await serve(
                     self._handle,
                     host,
@@ -383,7 +388,7 @@ class Gateway:
             "ping_seconds": limits.ping_seconds,
             "max_lifetime_seconds": limits.max_lifetime_seconds,
             "version_status": version_status(
-                ReleasePolicy(),
+                self._releases.policy,
                 admission.client_version,
                 admission.client_content_version,
                 admission.now,

@@ -24,6 +24,7 @@ from db.notifications import (
     LogGrown,
     MembersGone,
     Notice,
+    ReleaseChanged,
     SessionsChanged,
     Typing,
     beat_heart,
@@ -34,6 +35,7 @@ from wsgateway.fanout import Fanout
 from wsgateway.lockouts import Lockouts
 from wsgateway.member_watch import MemberWatch
 from wsgateway.presence import Presence
+from wsgateway.release_watch import ReleaseWatch
 from wsgateway.session_watch import SessionWatch
 from wsgateway.typists import Typists
 from wsgateway.writer import Writer
@@ -60,6 +62,7 @@ class Listener:
         fanout: Fanout,
         watch: SessionWatch,
         members: MemberWatch,
+        releases: ReleaseWatch,
         writer: Writer,
         presence: Presence,
         lockouts: Lockouts,
@@ -69,6 +72,7 @@ class Listener:
         self._fanout = fanout
         self._watch = watch
         self._members = members
+        self._releases = releases
         self._writer = writer
         self._presence = presence
         self._lockouts = lockouts
@@ -108,6 +112,7 @@ class Listener:
 
     async def _look_at_everything(self) -> None:
         await self._watch.sweep()
+        await self._releases.read()
         await self._members.sweep()
         await self._fanout.look_at_everything()
         await self._presence.report()
@@ -128,6 +133,8 @@ class Listener:
                     self._fanout.grown(last_seqs)
             case MembersGone(channel_ids):
                 await self._members.changed(channel_ids)
+            case ReleaseChanged():
+                await self._releases.read()
             case Heartbeat(beat):
                 if beat == self._beat:
                     self._beat = None

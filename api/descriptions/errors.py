@@ -59,6 +59,8 @@ def _envelope(code: str) -> Schema:
         details = closed({"retry_after_seconds": {"type": "integer", "minimum": 1}})
     elif code == "validation_failed":
         details = closed({"field": {"type": "string"}})
+    elif code == "update_required":
+        details = closed({"version_status": ref("VersionStatus")})
     else:
         details = closed({})
     members = {

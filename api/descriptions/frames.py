@@ -29,6 +29,7 @@ _CLOSING = (
     "session_revoked",
     "account_disabled",
     "drained",
+    "update_required",
     "replaced",
     "ticket_invalid",
     "slow_consumer",
@@ -153,6 +154,8 @@ def server_frames() -> dict[str, Schema]:
         "removed": {"channel_id": ref("Id")},
         "typing": {"channel_id": ref("Id"), "user_id": ref("Id")},
         "pong": {"server_time": ref("Time"), "ref": _REF},
+        "update_available": {"version_status": ref("VersionStatus")},
+        "update_required": {"version_status": ref("VersionStatus")},
         "session_revoked": {"reason": {"type": "string", "minLength": 1}},
         "error": {
             "code": {"enum": list(ERROR_CODES)},

@@ -126,7 +126,7 @@ def _parameters(operation: Operation, settings: Settings) -> list[dict[str, Any]
     ]
     query = query_parameters(settings)
     parameters += [_parameter("query", name, query[name]) for name in operation.query]
-    if operation.versions:
+    if operation.takes_versions:
         # Any text is taken; what is not dotted integers counts as version 0.
         parameters += [
             _parameter("header", name, {"type": "string"})

@@ -14,6 +14,7 @@ from api.descriptions import metrics
 from api.descriptions.schemas import (
     BOOLEAN,
     VERSION_PATTERN,
+    WEB_ADDRESS_PATTERN,
     Schema,
     closed,
     list_of,
@@ -24,7 +25,13 @@ from api.descriptions.schemas import (
 from api.resources.members import MOST_MEMBERS
 from api.resources.messages import DEFAULT_PAGE
 from api.resources.people import MOST_PEOPLE
-from rules.fields import MAX_ID, REASON_MAX_CHARS
+from rules.fields import (
+    GRACE_MAX_SECONDS,
+    MAX_ID,
+    NOTES_MAX_CHARS,
+    REASON_MAX_CHARS,
+    WEB_ADDRESS_MAX_CHARS,
+)
 from rules.settings import Settings
 
 # Whatever is called: what is no HTTP or too much of it, a body that is no JSON, and our mistakes.
@@ -48,7 +55,8 @@ class Operation:
     """`answers`: status -> schema name, or None for an answer without a body.
 
     `body` is a schema name; an operation without one takes no body, or, where `empty_body` says so,
-    the {} that many clients send with every POST.
+    the {} that many clients send with every POST. A bearer passes the release
+    gate unless the operation is `ungated`.
     """
 
     method: str
@@ -63,8 +71,13 @@ class Operation:
     operator: bool = False
     database: bool = True
     versions: bool = False
+    ungated: bool = False
     query: tuple[str, ...] = ()
     errors: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def takes_versions(self) -> bool:
+        return self.versions or "update_required" in self.codes
 
     @property
     def codes(self) -> frozenset[str]:
@@ -73,7 +86,7 @@ class Operation:
         if self.operator:
             codes |= {"unauthorized", "rate_limited", "not_found"}
         elif not self.public:
-            codes |= WITH_BEARER
+            codes |= WITH_BEARER if self.ungated else WITH_BEARER | {"update_required"}
         if self.body or self.empty_body:
             codes |= WITH_BODY
         if self.query:
@@ -103,13 +116,13 @@ OPERATIONS = (
     Operation(
         "POST", "/auth/register", "register", "A new account, and its first session.",
         {201: "SessionAnswer"}, "auth", public=True, body="Registration", versions=True,
-        errors=frozenset({"email_taken", "rate_limited"}),
+        errors=frozenset({"email_taken", "rate_limited", "update_required"}),
     ),
     Operation(
         "POST", "/auth/login", "login",
         "A session for an e-mail and a password. Unknown, wrong and disabled are answered alike.",
         {200: "SessionAnswer"}, "auth", public=True, body="Login", versions=True,
-        errors=frozenset({"invalid_credentials", "rate_limited"}),
+        errors=frozenset({"invalid_credentials", "rate_limited", "update_required"}),
     ),
     Operation(
         "POST", "/auth/refresh", "refresh",
@@ -117,12 +130,15 @@ OPERATIONS = (
         " any other use of a spent token ends the session.",
         {200: "SessionAnswer"}, "auth", public=True, body="Refresh", versions=True,
         errors=frozenset(
-            {"refresh_token_invalid", "refresh_token_reused", "session_revoked", "rate_limited"}
+            {
+                "refresh_token_invalid", "refresh_token_reused", "session_revoked",
+                "rate_limited", "update_required",
+            }
         ),
     ),
     Operation(
         "POST", "/auth/logout", "logout", "Ends the bearer's session and its sockets.",
-        {204: None}, "auth", empty_body=True,
+        {204: None}, "auth", empty_body=True, ungated=True,
     ),
     Operation(
         "POST", "/auth/password", "changePassword",
@@ -132,11 +148,11 @@ OPERATIONS = (
     ),
     Operation(
         "GET", "/auth/me", "getMe", "The user, this session, and whether to update.",
-        {200: "Me"}, "auth", versions=True,
+        {200: "Me"}, "auth",
     ),
     Operation(
         "PATCH", "/auth/me", "updateMe", "Changes the display name.",
-        {200: "Me"}, "auth", body="MeChange", versions=True,
+        {200: "Me"}, "auth", body="MeChange",
     ),
     Operation(
         "GET", "/auth/sessions", "listSessions", "The user's live sessions, newest first.",
@@ -144,16 +160,16 @@ OPERATIONS = (
     ),
     Operation(
         "DELETE", "/auth/sessions", "endOtherSessions", "Ends all of the user's sessions but this.",
-        {204: None}, "auth",
+        {204: None}, "auth", ungated=True,
     ),
     Operation(
         "DELETE", "/auth/sessions/{session_id}", "endSession", "Ends one of the user's sessions.",
-        {204: None}, "auth", errors=frozenset({"not_found"}),
+        {204: None}, "auth", ungated=True, errors=frozenset({"not_found"}),
     ),
     Operation(
         "POST", "/auth/ws-ticket", "issueTicket",
         "A ticket for one socket, once. Offer both subprotocols of the answer.",
-        {201: "Ticket"}, "auth", empty_body=True, versions=True,
+        {201: "Ticket"}, "auth", empty_body=True,
         errors=frozenset({"rate_limited"}),
     ),
     Operation(
@@ -212,10 +228,32 @@ OPERATIONS = (
         {200: "Person"}, "chat", errors=frozenset({"not_found"}),
     ),
     Operation(
+        "GET", "/release/summary", "summariseRelease",
+        "Whether there is a newer version for the client that asks, and whether it must be.",
+        {200: "ReleaseSummary"}, "release", public=True, versions=True,
+    ),
+    Operation(
         "POST", "/auth/password-reset", "resetPassword",
         "A new password for an operator's one-time token; all sessions end.",
         {204: None}, "auth", public=True, body="PasswordReset",
         errors=frozenset({"invalid_credentials", "rate_limited"}),
+    ),
+    Operation(
+        "GET", "/ops/release/status", "getRelease",
+        "What is in force, the live sessions below its minima, and the newest of the history.",
+        {200: "ReleaseStatus"}, "ops", operator=True,
+    ),
+    Operation(
+        "POST", "/ops/release/activate", "activateRelease",
+        "Puts a release in force. What is left out stays as it is, the notes excepted.",
+        {200: "ReleaseOutcome"}, "ops", operator=True, body="NewRelease",
+        errors=frozenset({"conflict"}),
+    ),
+    Operation(
+        "POST", "/ops/release/rollback", "rollBackRelease",
+        "Puts in force what was so before the present release.",
+        {200: "ReleaseOutcome"}, "ops", operator=True, body="Rollback",
+        errors=frozenset({"conflict"}),
     ),
     Operation(
         "GET", "/ops/sessions", "listAllSessions", "Live sessions, newest first.",
@@ -322,10 +360,21 @@ _SELECTORS: dict[str, Schema] = {
 }
 
 
+# Of whatever is or was in force.
+_POLICY: dict[str, Schema] = {
+    "latest_version": ref("Version"),
+    "min_supported_version": ref("Version"),
+    "latest_content_version": ref("Version"),
+    "min_supported_content_version": ref("Version"),
+    "enforce_after": nullable("Time"),
+}
+
+
 def bodies_and_answers(settings: Settings) -> dict[str, Schema]:
     """The schemas that only HTTP has, by the names in the rows above."""
     positive: Schema = {"type": "integer", "minimum": 1}
     shown: Schema = {"type": ["string", "null"]}
+    version: Schema = {"type": "string", "pattern": VERSION_PATTERN}
     session: dict[str, Any] = {
         "id": ref("Id"),
         "created_at": ref("Time"),
@@ -420,6 +469,90 @@ def bodies_and_answers(settings: Settings) -> dict[str, Schema]:
         | {"oneOf": [{"required": [name]} for name in _SELECTORS]},
         "Revoked": closed(
             {"matched": ref("Seq"), "revoked": ref("Seq"), "audit_id": nullable("Id")}
+        ),
+        "ReleaseSummary": closed(
+            {"version_status": ref("VersionStatus"), "notes": shown, "update_url": shown}
+        ),
+        "NewRelease": closed(
+            {
+                "latest_version": version,
+                "min_supported_version": version,
+                "latest_content_version": version,
+                "min_supported_content_version": version,
+                "update_url": text(1, WEB_ADDRESS_MAX_CHARS, pattern=WEB_ADDRESS_PATTERN),
+                "notes": text(1, NOTES_MAX_CHARS, pattern=r"^[^\u0000]*$"),
+                "grace_seconds": {
+                    "type": "integer",
+                    "minimum": 0,
+                    "maximum": GRACE_MAX_SECONDS,
+                    "default": settings.drain.grace_seconds,
+                },
+                "allow_regression": BOOLEAN,
+                "dry_run": BOOLEAN,
+            },
+            optional=(
+                "min_supported_version",
+                "latest_content_version",
+                "min_supported_content_version",
+                "update_url",
+                "notes",
+                "grace_seconds",
+                "allow_regression",
+                "dry_run",
+            ),
+        ),
+        "Rollback": closed(
+            {"reason": ref("ReasonText"), "dry_run": BOOLEAN}, optional=("dry_run",)
+        ),
+        "ReleasePolicy": closed(
+            {
+                "release_id": nullable("Id"),
+                **_POLICY,
+                "update_url": shown,
+                "notes": shown,
+                "activated_at": nullable("Time"),
+            }
+        ),
+        "OutdatedSessions": closed(
+            {"sessions": ref("Seq"), "by_version": list_of("SessionsOfVersion") | {"maxItems": 50}}
+        ),
+        "SessionsOfVersion": closed(
+            {
+                "client_version": ref("Version"),
+                "client_content_version": ref("Version"),
+                "sessions": ref("Seq"),
+            }
+        ),
+        "ReleaseStatus": closed(
+            {
+                "release_policy": ref("ReleasePolicy"),
+                "outdated": ref("OutdatedSessions"),
+                "releases": list_of("ReleaseRecord"),
+            }
+        ),
+        "ReleaseRecord": closed(
+            {
+                "id": ref("Id"),
+                "created_at": ref("Time"),
+                "action": {"enum": ["activate", "rollback"]},
+                "actor": {"type": "string"},
+                "reason": shown,
+                "request_id": shown,
+                "previous_id": nullable("Id"),
+                "restored_id": nullable("Id"),
+                "drain_id": nullable("Id"),
+                **_POLICY,
+                "notes": shown,
+            }
+        ),
+        "ReleaseOutcome": closed(
+            {
+                "release_policy": ref("ReleasePolicy"),
+                "drain_id": nullable("Id"),
+                "enrolled": ref("Seq"),
+                "outdated": ref("OutdatedSessions"),
+                "audit_id": nullable("Id"),
+            }
         ),
         "OpsSession": closed(
             {

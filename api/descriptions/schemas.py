@@ -23,6 +23,9 @@ _AT = r"@\ufe6b\uff20"
 _EMAIL_PART = f"[^{_CONTROL}{_SPACE}{_AT}]+"
 VERSION_PATTERN = r"^[0-9]{1,9}(\.[0-9]{1,9}){0,7}$"
 
+# As rules/fields.py has it.
+WEB_ADDRESS_PATTERN = r"^https?://[!#-;=?-Z\[\]_a-z~%]+$"
+
 
 def ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from api.context import Request, Response
 from db.connections import SyncPool
-from db.sessions import find_live_session, touch_session
+from db.sessions import find_live_session_and_policy, touch_session
 from rules.access_tokens import AccessTokens
 from rules.errors import Refusal
 
@@ -37,14 +37,15 @@ class Authentication:
             return  # api/middleware/ops_access.py has looked at it
         claims = self._access_tokens.read(_bearer(req))
         with self._pool.connection() as connection:
-            session = find_live_session(connection, claims.session_id)
-            if session is None or session.user_id != claims.user_id:
+            found = find_live_session_and_policy(connection, claims.session_id)
+            if found is None or found[0].user_id != claims.user_id:
                 raise Refusal("session_revoked")
+            session, policy = found
             if claims.expires_at <= session.now.timestamp():
                 raise Refusal("token_expired")
             if session.now - session.last_seen_at > TOUCH_AFTER:
                 touch_session(connection, session.session_id, self._idle_days)
-        req.context.session = session
+        req.context.session, req.context.policy = session, policy
 
 
 def _bearer(req: Request) -> str:

@@ -7,11 +7,13 @@ from psycopg import Connection
 from api import quotas
 from api.common_passwords import new_password
 from api.context import Request, Response
+from api.release_gate import refuse_outdated
 from api.request_input import read_body
 from api.services import Services
 from api.session_answers import session_answer, user_object
 from db import security_events
 from db.connections import in_transaction
+from db.releases import PolicyNow, find_policy, hold_policy
 from db.security_events import Event
 from db.sessions import ClientInfo, OpenedSession, open_session
 from db.users import User, find_user_by_email, insert_user, replace_password_hash
@@ -38,31 +40,39 @@ class Register:
         # Hashed before the transaction: no row stays locked for a fifth of a second.
         password_hash = self._services.hasher.hash(password)
 
-        def create(connection: Connection) -> tuple[User, OpenedSession]:
+        def create(connection: Connection) -> tuple[User, OpenedSession, PolicyNow]:
+            held = hold_policy(connection)
+            refuse_outdated(held, client, is_admin=False)
             user = insert_user(
                 connection, email=email, password_hash=password_hash, display_name=display_name
             )
             if user is None:
                 raise Refusal("email_taken")
             security_events.record(connection, Event.USER_CREATED, ip=client.ip, user_id=user.id)
-            return user, _open(self._services, connection, user, password_hash, client)
+            session = _open(self._services, connection, user, password_hash, client)
+            return user, session, held
 
-        user, session = in_transaction(self._services.pool, create)
-        resp.send_json(201, _answer(self._services, user, session, client))
+        user, session, held = in_transaction(self._services.pool, create)
+        resp.send_json(201, _answer(self._services, user, session, client, held))
 
     def _count(self, req: Request) -> None:
-        """Every attempt counts, email_taken too: else one could ask who has an account."""
+        """Every attempt counts, email_taken too: else one could ask who has an account.
+
+        An outdated client's does not: it is told so before its password is hashed.
+        """
         key = limit_subjects.registration_from_ip(req.context.address)
-        refusal = in_transaction(
-            self._services.pool,
-            lambda connection: quotas.take(
+
+        def count(connection: Connection) -> Refusal | None:
+            refuse_outdated(find_policy(connection), req.client(), is_admin=False)
+            return quotas.take(
                 connection,
                 key,
                 maximum=self._services.settings.auth.registrations_per_ip_per_hour,
                 window_seconds=quotas.HOUR,
                 address=req.context.address,
-            ),
-        )
+            )
+
+        refusal = in_transaction(self._services.pool, count)
         if refusal is not None:
             raise refusal
 
@@ -99,7 +109,9 @@ class Login:
                 attempts.released(attempt)
             raise
 
-        def open_session(connection: Connection) -> OpenedSession:
+        def open_session(connection: Connection) -> tuple[OpenedSession, PolicyNow]:
+            held = hold_policy(connection)
+            refuse_outdated(held, client, is_admin=user.is_admin)
             session = _open(services, connection, user, checked_hash, client)
             security_events.record(
                 connection,
@@ -109,10 +121,14 @@ class Login:
                 session_id=session.id,
             )
             attempts.succeeded(connection, attempt)
-            return session
+            return session, held
 
-        session = in_transaction(services.pool, open_session)
-        resp.send_json(200, _answer(services, user, session, client))
+        try:
+            session, held = in_transaction(services.pool, open_session)
+        except Refusal:
+            attempts.released(attempt)
+            raise
+        resp.send_json(200, _answer(services, user, session, client, held))
 
     def _current_hash(self, user: User, password: str) -> str:
         """The user's hash; with today's cost, where it was made with another."""
@@ -151,7 +167,11 @@ def _open(
 
 
 def _answer(
-    services: Services, user: User, session: OpenedSession, client: ClientInfo
+    services: Services,
+    user: User,
+    session: OpenedSession,
+    client: ClientInfo,
+    held: PolicyNow,
 ) -> dict[str, object]:
     return session_answer(
         services.access_tokens,
@@ -161,4 +181,5 @@ def _answer(
         refresh_token=session.refresh_token,
         user=user_object(user.id, user.email, user.display_name, user.is_admin),
         client=client,
+        policy=held.policy,
     )

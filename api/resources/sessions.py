@@ -8,16 +8,19 @@ from psycopg import Connection
 from api import quotas
 from api.common_passwords import new_password
 from api.context import Request, Response
+from api.release_gate import refuse_outdated
 from api.request_input import read_body, read_no_fields
 from api.services import Services
 from api.session_answers import session_answer, session_object, user_object
 from db import security_events
 from db.connections import in_transaction
+from db.releases import PolicyNow, hold_policy
 from db.security_events import Event
 from db.sessions import (
     ClientInfo,
     Refreshed,
     RefreshVerdict,
+    find_live_session,
     list_live_sessions,
     lock_session_of,
     lock_user_if_unchanged,
@@ -30,7 +33,7 @@ from db.users import find_user, replace_password_hash, update_display_name
 from rules import fields, limit_subjects
 from rules.errors import Refusal
 from rules.opaque_tokens import is_token
-from rules.versions import ReleasePolicy, version_status
+from rules.versions import version_status
 
 _REFUSED = {
     RefreshVerdict.UNKNOWN: "refresh_token_invalid",
@@ -55,7 +58,7 @@ class Refresh:
             raise Refusal("refresh_token_invalid")
         client = req.client()
         # Verdict and refusal come out of the transaction as values: what it found must commit.
-        refreshed, refusal = in_transaction(
+        refreshed, held, refusal = in_transaction(
             self._services.pool, lambda connection: self._refresh(connection, token, client)
         )
         if refusal is not None:
@@ -73,17 +76,22 @@ class Refresh:
                 session.user_id, session.email, session.display_name, session.is_admin
             ),
             client=client,
+            policy=held.policy,
         )
         resp.send_json(200, answer)
 
     def _refresh(
         self, connection: Connection, token: str, client: ClientInfo
-    ) -> tuple[Refreshed, Refusal | None]:
-        """A refused refresh spends nothing: the session's quota is asked first."""
+    ) -> tuple[Refreshed, PolicyNow, Refusal | None]:
+        """A refused refresh spends nothing: the gate and the session's quota are asked first."""
         auth = self._services.settings.auth
+        held = hold_policy(connection)
         session_id = lock_session_of(connection, token)
         if session_id is None:
-            return Refreshed(RefreshVerdict.UNKNOWN), None
+            return Refreshed(RefreshVerdict.UNKNOWN), held, None
+        session = find_live_session(connection, session_id)
+        if session is not None:
+            refuse_outdated(held, client, is_admin=session.is_admin)
         refusal = quotas.take(
             connection,
             limit_subjects.refreshes_of_session(session_id),
@@ -92,7 +100,7 @@ class Refresh:
             address=client.ip,
         )
         if refusal is not None:
-            return Refreshed(RefreshVerdict.ENDED), refusal
+            return Refreshed(RefreshVerdict.ENDED), held, refusal
         refreshed = refresh_session(
             connection,
             token,
@@ -107,11 +115,13 @@ class Refresh:
                 user_id=refreshed.session.user_id,
                 session_id=session_id,
             )
-        return refreshed, None
+        return refreshed, held, None
 
 
 class Logout:
     """POST /auth/logout -> 204; ends the bearer's session, and with it its sockets."""
+
+    ungated_methods = frozenset({"POST"})
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -129,6 +139,8 @@ class Logout:
 
 class Sessions:
     """GET /auth/sessions: the user's live ones; DELETE ends all but the bearer's."""
+
+    ungated_methods = frozenset({"DELETE"})  # whatever one runs, a thief is thrown out
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -159,6 +171,8 @@ class Sessions:
 
 class OneSession:
     """DELETE /auth/sessions/{session_id} -> 204; one's own, and live, or 404."""
+
+    ungated_methods = frozenset({"DELETE"})
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -248,7 +262,7 @@ class Me:
             "user": user_object(session.user_id, session.email, display_name, session.is_admin),
             "session": session_object(session),
             "version_status": version_status(
-                ReleasePolicy(), client.version, client.content_version, session.now
+                req.policy, client.version, client.content_version, session.now
             ),
         }
 

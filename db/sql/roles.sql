@@ -100,6 +100,12 @@ GRANT SELECT (id, heartbeat_at, stats) ON gateway_instances TO gatehouse_api;
 GRANT SELECT (last_entry_at) ON chat_channels TO gatehouse_api;
 GRANT EXECUTE ON FUNCTION first_seq_since TO gatehouse_api;
 
+-- Releases: everybody reads what is in force; the API changes it through functions.
+GRANT SELECT ON release_policy TO gatehouse_api, gatehouse_gateway;
+GRANT SELECT ON release_records TO gatehouse_api;
+GRANT EXECUTE ON FUNCTION hold_release_policy, describe_outdated_sessions, list_outdated_sessions,
+    is_below_minimum, version_key, activate_release, roll_back_release TO gatehouse_api;
+
 -- Limits are touched through functions alone; events are written and never changed.
 GRANT EXECUTE ON FUNCTION reserve_attempt TO gatehouse_api;
 GRANT EXECUTE ON FUNCTION settle_attempt TO gatehouse_api, gatehouse_gateway;

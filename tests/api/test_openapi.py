@@ -118,6 +118,7 @@ def test_every_answer_is_described_and_every_described_answer_is_given(
     groups(api, database)
     people(api)
     operators(api)
+    releases(api)
     a_password_changed_meanwhile(api, database)
     limits(narrow)
     operators_who_are_none(processes, environment, described)
@@ -369,6 +370,46 @@ def operators(api: Api) -> None:
         assert api.call("GET", path).status == 200
     assert api.call("GET", "/ops/audit/verify").json["intact"] is True
     assert api.refusal("GET", "/ops/audit/verify?after_id=x") == "validation_failed"
+
+
+def releases(api: Api) -> None:
+    """A release that serves nobody here, and back."""
+    session = api.register("outdated@example.org")
+    versions = {"X-Client-Version": "1.4.2"}
+    assert api.call("GET", "/release/summary", headers=versions).status == 200
+    rollback = {"reason": "incident 42"}
+    assert api.refusal("POST", "/ops/release/rollback", rollback) == "conflict"
+    release = {
+        "latest_version": "2.0",
+        "min_supported_version": "2.0",
+        "update_url": "https://example.org/update?from=1.0&to=2.0#now",
+        "notes": "Faster.",
+        "grace_seconds": 0,
+    }
+    assert api.call("POST", "/ops/release/activate", release | {"dry_run": True}).status == 200
+    assert api.call("POST", "/ops/release/activate", release).status == 200
+    older = {"latest_version": "1.9", "min_supported_version": "1.0"}
+    assert api.refusal("POST", "/ops/release/activate", older) == "conflict"
+    bad = release | {"update_url": "javascript:alert(1)"}
+    assert api.refusal("POST", "/ops/release/activate", bad) == "validation_failed"
+    described = api.described.http.operations()
+    own = {
+        "POST /auth/register": {
+            "email": "x@example.org",
+            "password": PASSWORD,
+            "display_name": "X",
+        },
+        "POST /auth/login": {"email": "outdated@example.org", "password": PASSWORD},
+        "POST /auth/refresh": {"refresh_token": session["refresh_token"]},
+    }
+    for operation, method, path in api.operations():
+        if "426" in described[operation]["responses"]:
+            body = [own[operation]] if operation in own else body_for(operation)
+            answer = api.call(method, path, *body, token=session["access_token"], headers=versions)
+            assert answer.error["code"] == "update_required", operation
+            assert answer.error["details"]["version_status"]["latest_version"] == "2.0"
+    assert api.call("GET", "/ops/release/status").json["outdated"]["sessions"] > 0
+    assert api.call("POST", "/ops/release/rollback", rollback).status == 200
 
 
 def operators_who_are_none(

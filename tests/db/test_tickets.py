@@ -12,6 +12,7 @@ from db.presence import report_presence
 from db.sessions import ClientInfo, SessionTerms, open_session
 from db.tickets import (
     Admission,
+    Outdated,
     PresentedTicket,
     find_known_tickets,
     issue_ticket,
@@ -61,7 +62,7 @@ class Gateways:
 
     async def redeem(
         self, connection: psycopg.AsyncConnection, tickets: Sequence[str], name: str = "one"
-    ) -> Sequence[Admission | None]:
+    ) -> Sequence[Admission | Outdated | None]:
         presented = [PresentedTicket(ticket, None) for ticket in tickets]
         return await redeem_tickets(connection, presented, instance_id=name, max_per_account=1000)
 
@@ -86,7 +87,7 @@ class TestOneTicket:
         async def scenario() -> None:
             async with await gateways.connect("one") as connection:
                 [admission] = await gateways.redeem(connection, tickets[:1])
-                assert admission is not None
+                assert isinstance(admission, Admission)
                 assert (admission.display_name, admission.request_id) == ("Ann", "request-0")
                 assert admission.client_version == "1.0"
                 assert await gateways.redeem(connection, tickets[:1]) == [None]

@@ -144,6 +144,7 @@ def test_every_frame_is_described_and_every_described_frame_comes(
     broken_on_purpose(stage)
     sessions_ended(stage)
     an_end_nobody_heard_of(stage)
+    releases(stage)
     ends_in_good_time(stage)
     one_that_does_not_read(stage)
     without_a_database(stage, admin_connection)
@@ -277,6 +278,23 @@ def an_end_nobody_heard_of(stage: Stage) -> None:
 def _has_ended(stage: Stage, person: Person) -> bool:
     query = "SELECT count(*) FROM live_sessions WHERE session_id = %s"
     return bool(stage.people.one(query, person.session_id) == 0)
+
+
+def releases(stage: Stage) -> None:
+    """Nobody here names a version: first there is a newer one, then it must be."""
+    person = stage.people.person()
+    opened = stage.open(person)
+    opened.next("connected")
+    ticket = stage.people.ticket(person)
+    stage.execute("UPDATE release_policy SET latest_version = '2.0'")
+    opened.next("update_available")
+    stage.execute(
+        "UPDATE release_policy SET min_supported_version = '2.0', enforce_after = clock_timestamp()"
+    )
+    opened.next("update_required")
+    assert opened.end() == (4526, "update_required")
+    assert stage.with_ticket(ticket).end() == (4526, "update_required")
+    stage.execute("UPDATE release_policy SET min_supported_version = NULL")
 
 
 def ends_in_good_time(stage: Stage) -> None:

@@ -10,6 +10,7 @@ from tests.sabotage.mutations_of_events import MUTATIONS_OF_EVENTS
 from tests.sabotage.mutations_of_rules import MUTATIONS_OF_RULES
 from tests.sabotage.mutations_of_secrets import MUTATIONS_OF_SECRETS
 from tests.sabotage.mutations_of_the_floor import MUTATIONS_OF_THE_FLOOR
+from tests.sabotage.mutations_of_the_gate import MUTATIONS_OF_THE_GATE
 from tests.sabotage.mutations_of_the_gateway import MUTATIONS_OF_THE_GATEWAY
 
 _FOUNDATION = "db/sql/migrations/0001_foundation.sql"
@@ -31,6 +32,7 @@ MUTATIONS = (
     *MUTATIONS_OF_DEPLOYMENT,
     *MUTATIONS_OF_CHANNELS,
     *MUTATIONS_OF_EVENTS,
+    *MUTATIONS_OF_THE_GATE,
     *MUTATIONS_OF_CLIENTS,
     *MUTATIONS_OF_RULES,
     *MUTATIONS_OF_SECRETS,

@@ -52,6 +52,11 @@ def before_call(context: Any, case: Any, **_: Any) -> None:
     query = case.query or {}
     if all(str(query.get(name, "")).isdecimal() for name in ("after_seq", "before_seq")):
         case.query = {name: value for name, value in query.items() if name != "before_seq"}
+    if case.path == "/ops/release/activate" and isinstance(case.body, dict):
+        # A release in earnest would shut out everybody who comes after.
+        case.body = {"dry_run": True, **case.body}
+        if case.body["dry_run"] is False:
+            case.body["dry_run"] = True
 
 
 @schemathesis.auth(refresh_interval=None)

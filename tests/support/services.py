@@ -98,7 +98,7 @@ class People:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def person(self, name: str = "Ada") -> Person:
+    def person(self, name: str = "Ada", version: str | None = None) -> Person:
         with self._api.transaction():
             user = insert_user(
                 self._api,
@@ -111,19 +111,26 @@ class People:
                 self._api,
                 user.id,
                 checked_hash=user.password_hash,
-                client=ClientInfo(None, None, None, None),
+                client=ClientInfo(None, None, version, None),
                 terms=SessionTerms(ttl_days=30, idle_days=14, max_per_account=20),
             )
             assert session is not None
         return Person(user.id, session.id, name)
 
-    def ticket(self, person: Person, *, seconds: int = 60, request_id: str = "test-ticket") -> str:
+    def ticket(
+        self,
+        person: Person,
+        *,
+        seconds: int = 60,
+        request_id: str = "test-ticket",
+        version: str | None = None,
+    ) -> str:
         ticket, _ = issue_ticket(
             self._api,
             session_id=person.session_id,
             ttl_seconds=seconds,
             request_id=request_id,
-            client_version=None,
+            client_version=version,
             client_content_version=None,
         )
         return ticket

@@ -7,6 +7,9 @@ LISTEN gatehouse_sessions
 -- name: listen_replaced
 LISTEN gatehouse_replaced
 
+-- name: listen_release
+LISTEN gatehouse_release
+
 -- name: listen_members
 LISTEN gatehouse_members
 

@@ -38,6 +38,19 @@ SELECT
 FROM live_sessions
 WHERE session_id = %(session_id)s
 
+-- name: find_live_session_and_policy
+-- A bearer and the gate in one statement: it is asked on every call.
+SELECT
+    s.session_id, s.user_id, s.email, s.display_name, s.is_admin, s.created_at, s.last_seen_at,
+    s.expires_at, s.ip, s.user_agent, s.client_version, s.client_content_version,
+    clock_timestamp() AS now,
+    p.latest_version, p.min_supported_version, p.latest_content_version,
+    p.min_supported_content_version, p.enforce_after, p.update_url,
+    p.floor_version, p.floor_content_version
+FROM live_sessions s
+LEFT JOIN release_policy p ON true
+WHERE s.session_id = %(session_id)s
+
 -- name: touch_session
 -- At most once a minute a session; the trigger lets a touch wake nobody.
 UPDATE user_sessions

@@ -12,7 +12,7 @@ RETURNING expires_at
 -- name: redeem_tickets
 SELECT
     position, connection_id, session_id, user_id, display_name, is_admin, request_id,
-    client_version, client_content_version, now
+    client_version, client_content_version, update_required, now
 FROM redeem_tickets(
     %(ticket_hashes)s::bytea[], %(ips)s::inet[], %(instance_id)s, %(max_per_account)s
 )
