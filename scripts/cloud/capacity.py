@@ -18,8 +18,10 @@ LISTENING = 1  # a gateway's own connection for LISTEN, beside its pool
 REVISIONS = 2
 # Cloud SQL's own, Postgres's superuser_reserved_connections, the two jobs, a person with psql.
 KEPT_FREE = 15
-# A core hashes a password in about 0.28 s; what an instance does beside is small against that.
+# Cloud Run's own limit of connections that an instance has to Cloud SQL.
+AN_INSTANCE_MAX = 100
 BYTES_A_SOCKET = 20_480
+REQUEST_SECONDS_MAX = 3600  # after which Cloud Run cuts a request, and so a socket
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,12 @@ def checked_capacity(deployment: Deployment) -> Capacity:
             f" ({'; '.join(capacity.lines(deployment)[:1])}):"
             " raise it with the tier, or lower max_instances or API_THREADS"
         )
+    for name, connections in (("api", an_api), ("gateway", a_gateway)):
+        if connections > AN_INSTANCE_MAX:
+            problems.append(
+                f"[{name}] an instance would open {connections} connections, and Cloud Run lets it"
+                f" have {AN_INSTANCE_MAX}: lower API_THREADS or WS_PROCESSES"
+            )
     for name, service in (("api", api), ("gateway", gateway)):
         if service.min_instances > service.max_instances:
             problems.append(f"[{name}] min_instances must not be above max_instances")
@@ -79,6 +87,3 @@ def checked_capacity(deployment: Deployment) -> Capacity:
     if problems:
         raise DeploymentError(problems)
     return capacity
-
-
-REQUEST_SECONDS_MAX = 3600
