@@ -438,6 +438,9 @@ def operators_who_are_none(
         wrong = {"headers": allowed, "ops_token": "no"}
         assert api.refusal(method, path, *body, **wrong) == "unauthorized"
         assert api.refusal(method, path, *body, **wrong) == "rate_limited"
+    guess = ("POST", "/auth/password-reset", BODIES["POST /auth/password-reset"])
+    for code in ("invalid_credentials", "rate_limited"):
+        assert api.refusal(*guess, headers={"X-Forwarded-For": "198.51.100.250"}) == code
 
 
 def a_password_changed_meanwhile(api: Api, database: Database) -> None:
