@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -300,6 +301,7 @@ class TestBodyLimit:
             connection.wait_for_bytes()
             for _ in range(100):
                 connection.send(b"a" * 1000)  # a reset would make this fail
+                time.sleep(0.005)  # and it has to have the time to come
             connection.finish()
             [answer] = connection.answers_until_closed()
         assert answer.status == 413
