@@ -12,6 +12,7 @@ from api.kept import Kept
 from db import audit, metrics
 from db.connections import SyncPool, probe
 from db.metrics import Activity, Gateway, SessionsOfVersion
+from db.releases import find_policy
 from db.security_events import Event
 from rules.times import rfc3339
 from rules.versions import ReleasePolicy
@@ -59,11 +60,12 @@ class FleetMetrics:
         with self._pool.connection() as connection:
             gateways = metrics.list_gateways(connection)
             head = audit.find_head(connection)
+            policy = find_policy(connection).policy
             now = metrics.read_clock(connection)
         present = [one for one in gateways if one.heartbeat_age_seconds <= PRESENT_SECONDS]
         return {
             "generated_at": rfc3339(now),
-            "release_policy": _policy(ReleasePolicy()),
+            "release_policy": _policy(policy),
             "sessions": _sessions(sessions),
             "auth": _auth(activity),
             "tickets": {

@@ -84,6 +84,7 @@ $$;
 -- activation, which takes the lock for itself, goes on to lock rows.
 CREATE FUNCTION hold_release_policy() RETURNS TABLE (policy release_policy, now timestamptz)
 LANGUAGE plpgsql
+SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
 AS $$
 BEGIN
@@ -119,6 +120,7 @@ $$;
 -- {"sessions": how many, "by_version": the fifty most frequent}: versions are what clients say.
 CREATE FUNCTION describe_outdated_sessions(p release_policy) RETURNS jsonb
 LANGUAGE sql STABLE
+SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
 AS $$
     SELECT jsonb_build_object(
