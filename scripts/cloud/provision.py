@@ -46,8 +46,8 @@ SECRET_READERS = {
 }
 # Whom the deploying account may put to work.
 RUN_BY_DEPLOYER = (names.API, names.GATEWAY, names.MIGRATE, names.BUILD)
-# Rows stay out of Postgres's log (docs/security.md says why). Parameters do by Cloud SQL's defaults,
-# as long as nobody switches on log_statement or log_min_duration_statement.
+# Rows stay out of Postgres's log (docs/security.md says why). Parameters do by Cloud SQL's
+# defaults, as long as nobody switches on log_statement or log_min_duration_statement.
 DATABASE_FLAGS = {"log_error_verbosity": "terse"}
 _NEW_SECRET: Command = (
     "python3",
