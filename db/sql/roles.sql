@@ -101,7 +101,10 @@ GRANT SELECT (last_entry_at) ON chat_channels TO gatehouse_api;
 GRANT EXECUTE ON FUNCTION first_seq_since TO gatehouse_api;
 
 -- Releases: everybody reads what is in force; the API changes it through functions.
-GRANT SELECT ON release_policy TO gatehouse_api, gatehouse_gateway;
+GRANT SELECT ON release_policy TO gatehouse_api;
+GRANT SELECT (latest_version, min_supported_version, latest_content_version,
+              min_supported_content_version, enforce_after, floor_version, floor_content_version,
+              update_url) ON release_policy TO gatehouse_gateway;
 GRANT SELECT ON release_records TO gatehouse_api;
 GRANT EXECUTE ON FUNCTION hold_release_policy, describe_outdated_sessions, list_outdated_sessions,
     is_below_minimum, version_key, activate_release, roll_back_release TO gatehouse_api;
