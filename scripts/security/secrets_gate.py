@@ -40,6 +40,8 @@ _NAMED = re.compile(
 ENTROPY_BITS = 3.5
 # Hashes of packages; a list of other people's passwords.
 PASSED_OVER = re.compile(r"requirements(-dev)?\.txt|api/common_passwords\.txt")
+# What was committed once by mistake, and is published anyway; in the files it has no place.
+PASSED_OVER_IN_HISTORY = re.compile(r"(?:.*/)?node_modules/.*")
 LARGEST_BYTES = 2_000_000
 
 
@@ -55,9 +57,14 @@ def secrets(root: Path) -> Report:
 def secrets_of_history(root: Path) -> Report:
     """Every version that git remembers: what was taken out again is out in the world anyway."""
     try:
-        return Report(tuple(dict.fromkeys(_search_all(blobs_of_history(root)))))
+        blobs = [blob for blob in blobs_of_history(root) if not _is_a_package(blob[0])]
+        return Report(tuple(dict.fromkeys(_search_all(blobs))))
     except CannotLook as error:
         return Report(not_run=str(error))
+
+
+def _is_a_package(name: str) -> bool:
+    return PASSED_OVER_IN_HISTORY.fullmatch(name) is not None
 
 
 def _search_all(files: Iterable[tuple[str, bytes]]) -> Iterator[Finding]:
