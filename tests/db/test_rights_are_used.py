@@ -161,8 +161,8 @@ class Service:
                         raise Undone
                     result.append(right.of)
         unused = _without_what_is_named(result, texts)
-        for right in set(result) - set(unused):
-            self.connection.execute(f"GRANT {right} TO {self.role}")
+        for missed in set(result) - set(unused):
+            self.connection.execute(f"GRANT {missed} TO {self.role}")
         return unused
 
     def _is_missed(self, dependent: list[str]) -> bool:
