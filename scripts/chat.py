@@ -1,6 +1,7 @@
-"""A chat in the terminal, on the channel Global: it reconnects and resumes by itself.
+"""A chat in the terminal, on Global or with one person: it reconnects and resumes by itself.
 
-    scripts/chat [API_URL] [--email E] [--register] [--name N] [--channel ID] [--password-file F]
+    scripts/chat [API_URL] [--email E] [--register] [--name N] [--channel ID | --to NAME]
+                 [--password-file F]
 
 What is not given is asked for. Lines from standard input, a terminal or a pipe, are sent; Ctrl-D or
 Ctrl-C ends it. Exit codes: 0, or 1 when something typed could not be sent or nobody can be reached.
@@ -74,7 +75,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--name", help="display name, when registering")
     parser.add_argument("--register", action="store_true", help="make a new account")
     parser.add_argument("--password-file", type=Path, help="a file with the password")
-    parser.add_argument("--channel", type=int, default=1)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--channel", type=int, default=1)
+    where.add_argument("--to", metavar="NAME", help="talk to the one person of this display name")
     return parser.parse_args(arguments)
 
 
@@ -116,18 +119,29 @@ async def _chat(options: argparse.Namespace, credentials: Credentials) -> int:
         else:
             await client.register(email, password, credentials.display_name)
         try:
-            newest = await client.history(options.channel, limit=HISTORY)
+            channel_id = await _channel(client, options)
+            newest = await client.history(channel_id, limit=HISTORY)
             async with client.live() as live:
                 with Terminal() as terminal:
                     for entry in newest["entries"]:
                         terminal.say(line_of(entry) or "")
-                    talk = Talk(live, terminal, options.channel)
+                    talk = Talk(live, terminal, channel_id)
                     return await talk.run(after_seq=newest["last_seq"])
         finally:
             # Nobody will use the session again. Where it has ended already there is nothing to do.
             with contextlib.suppress(ApiError, OSError):
                 async with asyncio.timeout(LOGOUT_SECONDS):
                     await client.logout()
+
+
+async def _channel(client: Client, options: argparse.Namespace) -> int:
+    if options.to is None:
+        return int(options.channel)
+    people = await client.people(options.to)
+    if len(people) != 1:
+        # Names are not unique: to guess would be to write to somebody else.
+        raise CannotStart(f"{'several' if people else 'no'} people are called {options.to}")
+    return int((await client.direct(people[0]["id"]))["id"])
 
 
 class Talk:
