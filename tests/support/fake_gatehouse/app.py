@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, unquote
 from tests.support.fake_gatehouse.http import Refused, Request, Response
 
 KEY = b"a key of the fake that nobody guesses"
-OPS_TOKEN = "an ops token of the fake"  # noqa: S105
+OPS_TOKEN = "an-ops-token-of-the-fake"  # noqa: S105
 TICKET_SECONDS = 0.4
 _ACCOUNT_FAILURES, _ADDRESS_FAILURES = 8, 100
 _PER_SESSION, _MESSAGES, _MESSAGES_WINDOW, _REGISTRATIONS = 30, 30, 10.0, 40
@@ -291,6 +291,8 @@ class App:
         if not session.alive and not self.has("immortal-sessions"):
             raise Refused(401, "session_revoked")
         if self._uses["refresh", session.id] >= _PER_SESSION and not self.has("no-refresh-limit"):
+            if self.has("no-retry-after-refresh"):
+                raise Refused(429, "rate_limited")
             raise Refused(429, "rate_limited", retry_after_seconds=30)
         self._uses["refresh", session.id] += 1
         if token in self._spent and not self.has("refresh-forks"):
@@ -410,8 +412,10 @@ class App:
             case "POST", ["auth", "ws-ticket"]:
                 return self._ticket(session, request)
             case "GET", ["users", number]:
+                if self.has("any-number") and number == "%EF%BC%91":
+                    number = "1"
                 return self._profile(_number(number))
-            case "GET", ["users"]:
+            case "GET", ["users"] if "%00" not in request.query:
                 return Response(200, {"users": []})
             case "GET", ["chat", "channels"]:
                 return Response(200, {"channels": []})

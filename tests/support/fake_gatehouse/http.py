@@ -153,7 +153,7 @@ def request_id(request: Request | None, holes: Collection[str]) -> str:
     given = "" if request is None else request.headers.get("x-request-id", "")
     if "any-request-id" in holes and given:
         return given
-    if re.fullmatch(r"[A-Za-z0-9._-]{8,64}", given):
+    if re.fullmatch(r"[A-Za-z0-9._-]{8,64}", given) and "no-request-id" not in holes:
         return given
     return secrets.token_hex(16)
 

@@ -28,8 +28,8 @@ class FakeGatehouse:
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = self._listening.getsockname()[1]
         self._loop = asyncio.new_event_loop()
+        self._serving = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def target(self, *, ops_token: bool = True, signing_key: bool = True) -> Target:
         s = "s" if self._tls else ""
@@ -42,6 +42,9 @@ class FakeGatehouse:
             patience=0.06,
         )
 
+    def live_sessions(self) -> int:
+        return sum(session.alive for session in self._app.sessions.values())
+
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_until_complete(
@@ -49,6 +52,7 @@ class FakeGatehouse:
                 self._connected, sock=self._listening, ssl=self._tls, limit=1 << 20
             )
         )
+        self._serving.set()
         self._loop.run_forever()
         for task in asyncio.all_tasks(self._loop):
             task.cancel()
@@ -82,6 +86,7 @@ class FakeGatehouse:
 
     def __enter__(self) -> FakeGatehouse:
         self._thread.start()
+        assert self._serving.wait(10)
         return self
 
     def __exit__(

@@ -267,7 +267,7 @@ class Connection:
     def _act(self, frame: dict[str, Any]) -> dict[str, Any]:
         known = {"type", "ref", "channel_id", "after_seq", "client_msg_id", "content"}
         if set(frame) - known and not self.has("mass-assignment"):
-            raise ValueError("unknown field")
+            raise Refused(422, "validation_failed")
         if frame["type"] == "ping":
             return {"type": "pong"}
         number = frame["channel_id"]
