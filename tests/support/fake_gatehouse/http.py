@@ -86,7 +86,7 @@ class Reader:
         lines = text.strip(b"\r\n").split(b"\n" if lax else b"\r\n")
         if not lax and not _LINE.fullmatch(lines[0]):
             raise Refused(400, "invalid_request")
-        words = (lines[0].split() + [b""])[:2]
+        words = [*lines[0].split(), b""][:2]
         headers: dict[str, str] = {}
         for line in lines[1:]:
             tolerated = "any-encoding" in self._holes and b"ransfer" in line
