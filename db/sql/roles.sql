@@ -109,8 +109,8 @@ GRANT SELECT (latest_version, min_supported_version, latest_content_version,
               update_url) ON release_policy TO gatehouse_gateway;
 GRANT SELECT (id, created_at, action, actor, reason, request_id, previous_id, restored_id, policy,
               drain_id) ON release_records TO gatehouse_api;
-GRANT EXECUTE ON FUNCTION hold_release_policy, describe_outdated_sessions, list_outdated_sessions,
-    is_below_minimum, version_key, activate_release, roll_back_release TO gatehouse_api;
+GRANT EXECUTE ON FUNCTION hold_release_policy, describe_outdated_sessions, activate_release,
+    roll_back_release TO gatehouse_api;
 
 -- Limits are touched through functions alone; events are written and never changed.
 GRANT EXECUTE ON FUNCTION reserve_attempt TO gatehouse_api;
