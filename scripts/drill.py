@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -78,6 +79,7 @@ def main(arguments: list[str]) -> int:
                 restart_database=options.restart_database,
                 rotate_jwt=options.rotate_jwt,
                 grace_seconds=options.grace_seconds,
+                closing_seconds=options.closing_seconds,
             ),
         )
         asyncio.run(stage.operator.call("GET", "/ops/audit/verify"))
@@ -85,6 +87,8 @@ def main(arguments: list[str]) -> int:
         what = "no token in it" if isinstance(error, IndexError) else error
         print(f"drill: {options.ops_token_file} with {options.api_url}: {what}", file=sys.stderr)
         return EX_USAGE
+    # Whoever stops a drill is left with nothing to clean up.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     began_at = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime())
     chosen = options.only or list(INCIDENTS)
     try:
@@ -161,6 +165,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--restart-database", metavar="CMD", help="restarts Postgres")
     add("--rotate-jwt", metavar="CMD", help="deploys another signing key alone")
     add("--grace-seconds", type=int, default=5, metavar="N", help="of the drained release (5)")
+    add(
+        "--closing-seconds",
+        type=float,
+        default=7.0,
+        metavar="N",
+        help="how long sockets may take to end (7)",
+    )
     return parser
 
 

@@ -19,8 +19,6 @@ from gatehouse_client.rest import Rest
 from gatehouse_client.socket_link import Link, LinkClosed
 from scripts.drills.report import DrillFailed
 
-# A session's sockets end within 5 s even when the notification was lost.
-REVOCATION_SECONDS = 7.0
 STEP_SECONDS = 15.0
 
 
@@ -106,7 +104,7 @@ class Seat:
         await asyncio.gather(self._reader, return_exceptions=True)
 
 
-async def until_closed(seats: Sequence[Seat], seconds: float = REVOCATION_SECONDS) -> list[Seat]:
+async def until_closed(seats: Sequence[Seat], seconds: float) -> list[Seat]:
     """Waits until all have ended, or the time is over; returns those that live on."""
     deadline = time.perf_counter() + seconds
     while open_ones := [seat for seat in seats if seat.closed_at is None]:
@@ -159,6 +157,17 @@ class Cast:
         self._seats.append(seat)
         await seat.until(lambda frame: frame["type"] == "connected", "admission")
         return seat
+
+    async def end_of(self, subprotocols: list[str]) -> str:
+        """What a ticket that must be dead brings: the close code, or "admitted"."""
+        link = await Link.open(self.ws_url, subprotocols)
+        seat = Seat(link)
+        self._seats.append(seat)
+        try:
+            await seat.until(lambda frame: frame["type"] == "connected", "admission")
+        except DrillFailed:
+            return str(seat.code)
+        return "admitted"
 
     async def call_as(
         self, session: Session, method: str, path: str, body: dict[str, Any] | None = None

@@ -23,6 +23,8 @@ class Permissions:
     restart_database: str | None = None
     rotate_jwt: str | None = None
     grace_seconds: int = 5
+    # A session's sockets end within 5 s even when the notification was lost.
+    closing_seconds: float = 7.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,25 @@ class Stage:
         since = time.perf_counter()
         done = await self.operator.do(report, "POST", path, body, action="sessions.revoke")
         report.saw(f"matched {done['matched']}, revoked {done['revoked']}")
-        await expect_closed(report, since, ends, 4501)
+        await self.expect_closed(report, since, ends, 4501)
         return since
+
+    async def expect_closed(
+        self,
+        report: Report,
+        since: float,
+        ends: Sequence[Seat],
+        code: int,
+        figure: str = CALL_TO_END,
+    ) -> None:
+        """`since` is the moment that the promise counts from; it may lie ahead."""
+        ahead = max(0.0, since - time.perf_counter())
+        left = await until_closed(ends, ahead + self.permissions.closing_seconds)
+        if not report.check(not left, f"all {len(ends)} sockets end", f"{len(left)} live on"):
+            return
+        report.figure(figure, max(seat.closed_at or since for seat in ends) - since)
+        codes = sorted({str(seat.code) for seat in ends})
+        report.check(codes == [str(code)], f"each ends with {code}", ", ".join(codes))
 
     async def _sessions(self, **query: Any) -> list[dict[str, Any]]:
         given = {name: value for name, value in query.items() if value is not None}
@@ -88,17 +107,6 @@ class Stage:
             "GET", f"/ops/sessions?{urlencode({**given, 'limit': 200})}"
         )
         return list(answer["sessions"])
-
-
-async def expect_closed(
-    report: Report, since: float, ends: Sequence[Seat], code: int, figure: str = CALL_TO_END
-) -> None:
-    left = await until_closed(ends)
-    if not report.check(not left, f"all {len(ends)} sockets end", f"{len(left)} live on"):
-        return
-    report.figure(figure, max(seat.closed_at or since for seat in ends) - since)
-    codes = sorted({str(seat.code) for seat in ends})
-    report.check(codes == [str(code)], f"each ends with {code}", ", ".join(codes))
 
 
 async def refusal_of(work: Awaitable[object]) -> str:
