@@ -17,7 +17,7 @@ from scripts.drills.stage import Stage, refusal_of
 
 TITLE = "A wave of account compromise"
 # No sensible limit is wider; a drill must end.
-MOST_GUESSES_AN_ACCOUNT = 60
+MOST_GUESSES_AN_ACCOUNT = 40
 
 _TIGHTEN = (
     "tighten, checked first: AUTH_RATE_LIMIT_MAX_ATTEMPTS_PER_IP=10"

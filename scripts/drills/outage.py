@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +39,11 @@ class Seen:
     not_ready: int = 0
     slowest_ready_seconds: float = 0.0
 
+    @property
+    def offline_in_words(self) -> str:
+        counted = Counter(self.offline)
+        return ", ".join(f"{times} x {why}" for why, times in counted.items()) or "none"
+
 
 async def preview_gateway(stage: Stage, report: Report) -> None:
     _preview(report, "--restart-gateway", stage.permissions.restart_gateway)
@@ -56,7 +62,7 @@ async def lose_gateway(stage: Stage, report: Report) -> None:
     if command is None:
         raise NotChecked("--restart-gateway COMMAND says how to kill and restart one")
     seen = await _talk_through(stage, report, command)
-    report.saw(f"sockets went: {', '.join(seen.offline) or 'none'}")
+    report.saw(f"sockets went: {seen.offline_in_words}")
     report.check(bool(seen.offline), "a socket was lost and came back", "nobody lost a socket")
     await _expect_revocation(stage, report)
 
@@ -68,7 +74,7 @@ async def restart_database(stage: Stage, report: Report) -> None:
     seen = await _talk_through(stage, report, command)
     report.saw(
         f"readiness failed {seen.not_ready} times, its slowest answer took"
-        f" {seen.slowest_ready_seconds:.1f} s; sockets went: {', '.join(seen.offline) or 'none'}"
+        f" {seen.slowest_ready_seconds:.1f} s; sockets went: {seen.offline_in_words}"
     )
     report.check(
         seen.not_ready > 0 or seen.slowest_ready_seconds > SLOW_SECONDS,
@@ -160,7 +166,8 @@ async def _write(live: Live, channel_id: int, seen: Seen) -> None:
 async def _read(live: Live, seen: Seen, *, keep: bool) -> None:
     async for event in live:
         if event["type"] == "offline":
-            seen.offline.append(f"{event['reason']} ({event['code']})")
+            code = "" if event["code"] is None else f" ({event['code']})"
+            seen.offline.append(f"{event['reason']}{code}")
         elif keep and "seq" in event:
             seen.read.append(int(event["seq"]))
 

@@ -14,7 +14,7 @@ from scripts.drills.stage import Stage, refusal_of
 
 TITLE = "An abuse and spam burst"
 # No sensible limit is wider; a drill must end.
-MOST_MESSAGES = 200
+MOST_MESSAGES = 150
 MUTE_SECONDS = 600
 
 _TIGHTEN = (
