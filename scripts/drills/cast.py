@@ -156,6 +156,7 @@ class Cast:
         seat = Seat(link)
         self._seats.append(seat)
         await seat.until(lambda frame: frame["type"] == "connected", "admission")
+        await seat.ask({"type": "ping"})  # a socket that never says anything is closed
         return seat
 
     async def end_of(self, subprotocols: list[str]) -> str:

@@ -44,7 +44,7 @@ async def rehearse(stage: Stage, report: Report) -> None:
     counted = await operator.do(
         report, "POST", "/ops/release/activate", {**activation, "dry_run": True}
     )
-    report.saw(f"the dry run counts {counted['enrolled']} outdated sessions")
+    report.saw(f"the dry run counts {counted['enrolled']} sessions to enrol")
 
     await _expect_cancelled(stage, report, seats[0])
 
@@ -56,6 +56,8 @@ async def rehearse(stage: Stage, report: Report) -> None:
     try:
         await _expect_drain(stage, report, int(done["drain_id"]), seats, activated)
         await _expect_gate(stage, report, old_session, new_session, new)
+        shown = (await operator.call("GET", "/ops/release/metrics"))["release_policy"]
+        report.check(shown["latest_version"] == new, "the metrics show the new policy", shown)
     finally:
         await operator.do(
             report, "POST", "/ops/release/rollback", {"reason": REASON}, action="release.rollback"
