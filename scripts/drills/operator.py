@@ -41,7 +41,10 @@ class Operator:
         *,
         action: str | None = None,
     ) -> dict[str, Any]:
-        """One act. `action` is what the audit trail must call it; None where nothing is changed."""
+        """One act. `action` is what the audit trail must call it; None where nothing is changed.
+
+        "drain." stands for any act of that noun.
+        """
         request_id = new_request_id()
         report.command(curl(method, path, body, request_id))
         if action is not None:
@@ -74,7 +77,7 @@ class Operator:
             found = [
                 row
                 for row in rows
-                if row["action"] == act.action and row["reason"] in (REASON, None)
+                if _fits(row["action"], act.action) and row["reason"] in (REASON, None)
             ]
             report.check(
                 len(found) == act.rows,
@@ -92,6 +95,10 @@ class Operator:
     async def audit_rows(self, request_id: str) -> list[dict[str, Any]]:
         path = f"/ops/audit?request_id={quote(request_id)}&limit=200"
         return list((await self.call("GET", path))["audit"])
+
+
+def _fits(action: str, wanted: str) -> bool:
+    return action.startswith(wanted) if wanted.endswith(".") else action == wanted
 
 
 def new_request_id() -> str:

@@ -70,7 +70,7 @@ async def rehearse(stage: Stage, report: Report) -> None:
 
 async def _expect_cancelled(stage: Stage, report: Report, seat: Seat) -> None:
     body = {"reason": REASON, "grace_seconds": CANCELLED_GRACE_SECONDS, "scope": "all"}
-    drain = await stage.operator.do(report, "POST", "/ops/drains", body, action="drain.start")
+    drain = await stage.operator.do(report, "POST", "/ops/drains", body, action="drain.")
     drain_id = int(drain["id"])
     try:
         await seat.until(lambda frame: frame["type"] == "drain_started", "drain_started")
