@@ -11,7 +11,7 @@ from typing import Any
 
 from scripts.drills.cast import Seat, Session
 from scripts.drills.operator import REASON
-from scripts.drills.report import Report
+from scripts.drills.report import DrillFailed, Report
 from scripts.drills.stage import Stage, refusal_of
 
 TITLE = "A release with drain"
@@ -53,6 +53,10 @@ async def rehearse(stage: Stage, report: Report) -> None:
     )
     activated = time.perf_counter()
     report.saw(f"drain {done['drain_id']} enrols {done['enrolled']} sessions")
+    # Looked at first: a rollback of what never came into force would take back another release.
+    now = _policy(await operator.call("GET", "/ops/release/status"))
+    if now.get("latest_version") != new:
+        raise DrillFailed(f"{new} is not in force, but {now.get('latest_version')}")
     try:
         await _expect_drain(stage, report, int(done["drain_id"]), seats, activated)
         await _expect_gate(stage, report, old_session, new_session, new)
@@ -73,7 +77,11 @@ async def _expect_cancelled(stage: Stage, report: Report, seat: Seat) -> None:
     drain = await stage.operator.do(report, "POST", "/ops/drains", body, action="drain.")
     drain_id = int(drain["id"])
     try:
-        await seat.until(lambda frame: frame["type"] == "drain_started", "drain_started")
+        await seat.until(
+            lambda frame: frame["type"] == "drain_started",
+            "drain_started",
+            stage.permissions.closing_seconds,
+        )
     finally:
         path = f"/ops/drains/{drain_id}/cancel"
         await stage.operator.do(report, "POST", path, {"reason": REASON}, action="drain.cancel")

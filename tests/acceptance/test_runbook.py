@@ -22,7 +22,7 @@ RUNBOOK = (ROOT / "docs" / "runbook.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", RUNBOOK, re.MULTILINE | re.DOTALL)
 NEEDS_CLOUD = "# needs the cloud"
 # What the API does not have yet.
-NOT_YET = ("/ops/release/", "/ops/drains")
+NOT_YET = ('"drain"', "/ops/drains", "/ops/release/rollback")
 
 
 def to_type() -> list[str]:
