@@ -6,6 +6,7 @@ from tests.sabotage.mutation import Mutation
 from tests.sabotage.mutations_of_channels import MUTATIONS_OF_CHANNELS
 from tests.sabotage.mutations_of_clients import MUTATIONS_OF_CLIENTS
 from tests.sabotage.mutations_of_deployment import MUTATIONS_OF_DEPLOYMENT
+from tests.sabotage.mutations_of_drills import MUTATIONS_OF_DRILLS
 from tests.sabotage.mutations_of_events import MUTATIONS_OF_EVENTS
 from tests.sabotage.mutations_of_pentest import MUTATIONS_OF_PENTEST
 from tests.sabotage.mutations_of_rules import MUTATIONS_OF_RULES
@@ -32,6 +33,7 @@ _CORS = "tests/api/test_cors.py"
 MUTATIONS = (
     *MUTATIONS_OF_DEPLOYMENT,
     *MUTATIONS_OF_CHANNELS,
+    *MUTATIONS_OF_DRILLS,
     *MUTATIONS_OF_EVENTS,
     *MUTATIONS_OF_THE_GATE,
     *MUTATIONS_OF_CLIENTS,
