@@ -1,8 +1,8 @@
 """Bounded password hashing: a flood of logins must leave the rest of the API quick.
 
-scrypt costs about a fifth of a second and 32 MiB each time. As many run as there are cores, in threads
-of their own that the scheduler lets wait behind everybody else's; a few more wait; beyond that a
-login is told to come back, instead of joining a queue without end.
+scrypt costs about a fifth of a second and 32 MiB each time. As many run as there are cores, in
+threads of their own that the scheduler lets wait behind everybody else's; a few more wait; beyond
+that a login is told to come back, instead of joining a queue without end.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 WAITING = 4
 RETRY_SECONDS = 2
-# The lowest there is: while anybody has something else to do, hashing gets a few per cent of a core.
+# The lowest there is: hashing gets a few per cent of a core while anybody else has work for it.
 NICENESS = 19
 
 
