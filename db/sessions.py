@@ -64,7 +64,7 @@ class SessionTerms:
 
 @dataclass(frozen=True, slots=True)
 class OpenedSession:
-    """`is_drained`: its client is outdated for a drain whose deadline has passed; it never lived."""
+    """`is_drained`: its client is outdated for a drain whose deadline has passed."""
 
     id: int
     expires_at: datetime
@@ -163,7 +163,8 @@ def open_session(
     }
     row = connection.execute(_INSERT, values).fetchone()
     assert row is not None  # noqa: S101 - INSERT ... RETURNING without a condition
-    opened = OpenedSession(*row, token)
+    session_id, expires_at, now, is_drained = row
+    opened = OpenedSession(session_id, expires_at, now, is_drained, token)
     _insert_token(connection, opened.id, token)
     return opened
 

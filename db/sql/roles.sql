@@ -109,8 +109,8 @@ GRANT SELECT (latest_version, min_supported_version, latest_content_version,
               update_url) ON release_policy TO gatehouse_gateway;
 GRANT SELECT (id, created_at, action, actor, reason, request_id, previous_id, restored_id, policy,
               drain_id) ON release_records TO gatehouse_api;
-GRANT EXECUTE ON FUNCTION hold_release_policy, describe_outdated_sessions, list_outdated_sessions,
-    is_below_minimum, version_key, activate_release, roll_back_release TO gatehouse_api;
+GRANT EXECUTE ON FUNCTION hold_release_policy, describe_outdated_sessions,
+    activate_release_with_drain, roll_back_release TO gatehouse_api;
 
 -- Drains go through functions, which enrol, decide and audit.
 GRANT EXECUTE ON FUNCTION note_client_version TO gatehouse_api;
