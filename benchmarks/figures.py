@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import statistics
 import sys
 import threading
 import time
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.bench import Bench, Load, load, memory_bytes, settle
+from tests.support.http_calls import Http
+from tests.support.services import OPS_TOKEN
 from tests.support.sockets import Sockets
 
 Figures = dict[str, Any]
@@ -191,6 +194,18 @@ def login_flood(bench: Bench, seconds: float) -> Figures:
     }
 
 
+def metrics_cost(bench: Bench, seconds: float) -> Figures:
+    """GET /ops/release/metrics with a million live sessions and five million messages."""
+    _, port = bench.start_api()
+    few = _poll_metrics(port, calls=20, every_seconds=0.2)
+    ann = bench.crowd(1)[0]
+    _store(bench, ann.user_id, 5_000_000, per_second=100)
+    _open_sessions(bench, 1_000_000)
+    # Not from the beginning: what is kept now was counted in an empty house.
+    many = _poll_metrics(port, calls=max(3, round(seconds / 5)), every_seconds=5.0)
+    return {"ms_of_an_empty_house": few, "ms_of_a_full_house": many}
+
+
 def default_limits(bench: Bench, seconds: float) -> Figures:
     """That the limits are there: with the defaults the 31st message in ten seconds is refused."""
     _, port = bench.start_gateway(
@@ -230,24 +245,62 @@ def _crowd(seats: list[dict[str, Any]]) -> Load:
     return crowd
 
 
-def _store(bench: Bench, user_id: int, count: int) -> None:
-    """So many more messages in channel 1, as if they had been sent."""
+def _store(bench: Bench, user_id: int, count: int, per_second: int = 1_000_000) -> None:
+    """So many more messages in channel 1, as if they had been sent at this rate until now."""
     bench.people.owner.execute("SET statement_timeout = 0")
     bench.people.owner.execute(
         """
         WITH channel AS (
-            UPDATE chat_channels SET last_seq = last_seq + %(count)s WHERE id = 1
+            UPDATE chat_channels
+            SET last_seq = last_seq + %(count)s, last_entry_at = clock_timestamp()
+            WHERE id = 1
             RETURNING last_seq - %(count)s AS before
         )
         INSERT INTO chat_messages
             (channel_id, seq, kind, sender_id, client_msg_id, content, request_id, created_at)
         SELECT 1, before + n, 'message', %(user_id)s, gen_random_uuid(), 'message number ' || n,
-               'benchmark', clock_timestamp()
+               'benchmark', now() - make_interval(secs => (%(count)s - n) / %(per_second)s::float8)
         FROM channel, generate_series(1, %(count)s) AS n
         """,
-        {"count": count, "user_id": user_id},
+        {"count": count, "user_id": user_id, "per_second": per_second},
     )
     bench.people.owner.execute("VACUUM ANALYZE chat_messages")
+
+
+def _open_sessions(bench: Bench, count: int) -> None:
+    """So many more live sessions, ten of each of as many users, of twenty versions."""
+    owner = bench.people.owner
+    owner.execute("SET statement_timeout = 0")
+    owner.execute(
+        """
+        WITH people AS (
+            INSERT INTO users (email, email_key, password_hash, display_name)
+            SELECT n || '@bench', n || '@bench', 'x', 'Somebody' FROM generate_series(1, %s) AS n
+            RETURNING id
+        )
+        INSERT INTO user_sessions
+            (user_id, expires_at, idle_expires_at, ip, user_agent, client_version)
+        SELECT id, now() + interval '30 days', now() + interval '14 days', '192.0.2.1',
+               'benchmark', '1.' || n * 2 + id %% 2
+        FROM people, generate_series(1, 10) AS n
+        """,
+        (count // 10,),
+    )
+    owner.execute("VACUUM ANALYZE user_sessions")
+    owner.execute("VACUUM ANALYZE users")
+
+
+def _poll_metrics(port: int, *, calls: int, every_seconds: float) -> Figures:
+    """Median, longest, and what the first call took, which counts everything anew."""
+    took = []
+    for _ in range(calls):
+        began = time.monotonic()
+        answer = Http(port).get("/ops/release/metrics", ops_token=OPS_TOKEN)
+        took.append((time.monotonic() - began) * 1000)
+        if answer.status != 200:
+            raise SystemExit(f"the metrics were answered with {answer.status}: {answer.body!r}")
+        time.sleep(max(0.0, every_seconds - (time.monotonic() - began)))
+    return {"first": took[0], "p50": statistics.median(took), "max": max(took)}
 
 
 def _guess(port: int, stop: threading.Event, statuses: list[int]) -> None:
@@ -280,6 +333,7 @@ FIGURES: dict[str, Callable[[Bench, float], Figures]] = {
         bearer_get,
         bearer_get_of_fastapi,
         login_flood,
+        metrics_cost,
         default_limits,
     )
 }

@@ -8,7 +8,7 @@ that is the caller's part, with `announce`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -151,7 +151,7 @@ def verify(connection: Connection, *, after_id: int = 0, most_rows: int) -> Veri
     # A head that was written over, or rows beyond it.
     if last_id == head.id and previous != head.hash:
         return Verification(False, rows, last_id, head, head.id)
-    if last_id > head.id or (last_id == head.id and _hash_of(connection, head.id + 1) is not None):
+    if last_id > head.id or (last_id == head.id and _is_beyond_the_head(connection, head.id + 1)):
         return Verification(False, rows, last_id, head, head.id + 1)
     return Verification(True, rows, last_id, head, None)
 
@@ -166,6 +166,18 @@ def export_audit(connection: Connection, after_id: int = 0) -> Iterator[Link]:
             return
         yield from page
         after_id = page[-1].id
+
+
+def hashes_of(connection: Connection, audit_ids: Iterable[int]) -> dict[int, bytes]:
+    """Of those rows that there are."""
+    found = {audit_id: _hash_of(connection, audit_id) for audit_id in audit_ids}
+    return {audit_id: row_hash for audit_id, row_hash in found.items() if row_hash is not None}
+
+
+def _is_beyond_the_head(connection: Connection, audit_id: int) -> bool:
+    """A row and its head become visible together, so a head that is read after the row tells one
+    that was appended meanwhile from one that was put there without it."""
+    return _hash_of(connection, audit_id) is not None and find_head(connection).id < audit_id
 
 
 def _hash_of(connection: Connection, audit_id: int) -> bytes | None:

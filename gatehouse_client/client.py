@@ -103,8 +103,9 @@ class Client:
             if error.code == "session_revoked":
                 self._session_is_over()
             # "unauthorized" too: after a leak the API does not know the key any more, while the
-            # refresh token is as good as before. A second refusal is final.
-            if token is None or error.code not in ("token_expired", "unauthorized"):
+            # refresh token is as good as before. And "drained": to a client that has been updated
+            # the refresh gives a new session. A second refusal is final.
+            if token is None or error.code not in ("token_expired", "unauthorized", "drained"):
                 raise
         async with self._refreshing:
             if self._access_token == token:  # else somebody else has done it meanwhile
@@ -114,8 +115,50 @@ class Client:
     async def me(self) -> dict[str, Any]:
         return await self.call("GET", "/auth/me")
 
+    async def rename(self, display_name: str) -> dict[str, Any]:
+        """How one is called from now on, in what was said before too; gives the user."""
+        answer = await self.call("PATCH", "/auth/me", {"display_name": display_name})
+        user: dict[str, Any] = _member(answer, "user")
+        self.user = user
+        return user
+
+    async def person(self, user_id: int) -> dict[str, Any]:
+        """{id, display_name}."""
+        return await self.call("GET", f"/users/{user_id}")
+
+    async def people(self, display_name: str) -> list[dict[str, Any]]:
+        """Who is called exactly this: names are not unique, ids are."""
+        query = urlencode({"display_name": display_name})
+        return list(_member(await self.call("GET", f"/users?{query}"), "users"))
+
     async def channels(self) -> list[dict[str, Any]]:
+        """[{id, kind, name, created_at, last_seq, role, peer}], the newest first."""
         return list(_member(await self.call("GET", "/chat/channels"), "channels"))
+
+    async def create_group(self, name: str) -> dict[str, Any]:
+        """A new channel of our own, every time it is asked for."""
+        return await self.call("POST", "/chat/channels", {"name": name})
+
+    async def direct(self, user_id: int) -> dict[str, Any]:
+        """The one channel with somebody, made where there is none yet."""
+        return await self.call("POST", "/chat/channels/direct", {"user_id": user_id})
+
+    async def members(self, channel_id: int) -> list[dict[str, Any]]:
+        """[{user_id, display_name, role, joined_at}], the longest-standing first."""
+        answer = await self.call("GET", f"/chat/channels/{channel_id}/members")
+        return list(_member(answer, "members"))
+
+    async def add_member(self, channel_id: int, user_id: int) -> dict[str, Any]:
+        path = f"/chat/channels/{channel_id}/members"
+        return await self.call("POST", path, {"user_id": user_id})
+
+    async def remove_member(self, channel_id: int, user_id: int) -> None:
+        """With one's own id it is leaving."""
+        await self.call("DELETE", f"/chat/channels/{channel_id}/members/{user_id}")
+
+    async def erase(self, channel_id: int, seq: int) -> None:
+        """Takes the content of a message away; once more changes nothing."""
+        await self.call("DELETE", f"/chat/channels/{channel_id}/messages/{seq}")
 
     async def history(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,31 @@ def check(links: Iterable[Link]) -> Checked:
     if previous is None:
         return Checked(0, 0, GENESIS, None)
     return Checked(rows, previous.id, previous.hash, None)
+
+
+def noting(
+    links: Iterable[Link], wanted: Collection[int], found: dict[int, bytes]
+) -> Iterator[Link]:
+    """Passes the links on and notes the hashes of those whose ids are wanted."""
+    for link in links:
+        if link.id in wanted:
+            found[link.id] = link.hash
+        yield link
+
+
+def contradictions(found: Mapping[int, bytes], kept: Mapping[int, bytes]) -> list[str]:
+    """Why a chain is not the one of which `kept` (id -> hash) was kept elsewhere, a line each.
+
+    An unbroken chain says nothing against somebody who has made it anew from some row on, or cut
+    its end off: this does.
+    """
+    told = []
+    for audit_id in sorted(kept):
+        if audit_id not in found:
+            told.append(f"row {audit_id} was kept elsewhere and is not there any more")
+        elif found[audit_id] != kept[audit_id]:
+            told.append(f"row {audit_id} is not the one that was kept elsewhere")
+    return told
 
 
 def hash_of(link: Link) -> bytes:

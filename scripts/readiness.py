@@ -68,14 +68,25 @@ def main(arguments: list[str], root: Path) -> int:
             lambda: items.drill(options.drill, items.INCIDENTS, api_url, now, age),
         ),
     ]
+    return conclude(api_url, now, checklist, options.json, options.markdown)
+
+
+def conclude(
+    api_url: str,
+    now: datetime,
+    checklist: list[Item],
+    json_file: Path | None,
+    markdown_file: Path | None,
+) -> int:
+    """Prints and writes what was seen; the exit code."""
     for item in checklist:
         print(f"{item.state:<12}{item.words}\n{'':<12}  {item.came}")
     ready = all(item.state is State.GREEN for item in checklist)
     print("ready" if ready else "NOT READY")
-    if options.json:
-        options.json.write_text(_json(api_url, now, checklist, ready), "utf-8")
-    if options.markdown:
-        options.markdown.write_text(_markdown(api_url, now, checklist, ready), "utf-8")
+    if json_file:
+        json_file.write_text(_json(api_url, now, checklist, ready), "utf-8")
+    if markdown_file:
+        markdown_file.write_text(_markdown(api_url, now, checklist, ready), "utf-8")
     return 0 if ready else 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -162,6 +163,29 @@ class TestChat:
         carol.wait_for("Bob: hello Ann")
         assert carol.leave() == 0
         assert live_sessions(stack) == 0  # everybody was logged out on leaving
+
+    def test_two_people_talk_among_themselves(self, stack: Stack, chats: Chats) -> None:
+        gateway = stack.start_gateway()
+        bob = chats.start("Bob", gateway.url)
+        bob.wait_for("you are in")
+        ann = [*chats.arguments("Ann", gateway.url), "--to", "Bob"]
+        done = run(ann, "between us\n")
+        assert (done.returncode, "Ann: between us" in done.stdout) == (0, True), done.stdout
+        assert bob.leave() == 0
+        assert not any("between us" in line for line in bob.output)  # Bob was on Global
+
+    @pytest.mark.parametrize(("namesakes", "line"), [(0, "no people"), (2, "several people")])
+    def test_a_name_that_is_nobodys_or_of_several_is_written_to_by_none(
+        self, stack: Stack, chats: Chats, namesakes: int, line: str
+    ) -> None:
+        async def register() -> None:
+            for _ in range(namesakes):
+                await stack.person("Eve")
+
+        asyncio.run(register())
+        done = run([*chats.arguments("Ann", "ws://127.0.0.1:9/ws"), "--to", "Eve"], "hello\n")
+        assert (done.returncode, done.stderr) == (1, f"chat: {line} are called Eve\n")
+        assert live_sessions(stack) == namesakes
 
     def test_one_whose_gateway_was_killed_resumes_and_misses_nothing(
         self, stack: Stack, chats: Chats

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from tests.support.processes import ROOT, free_port
 from tests.support.secret_manager import SecretManager
 from tests.support.tls_front import TlsFront
 
-KEY = "0123456789abcdefghijklmnopqrstuv"
+KEY = hashlib.sha256(b"a key").hexdigest()
 TOKEN = "ann:a-token-of-more-than-24-characters"
 
 

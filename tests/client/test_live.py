@@ -173,6 +173,52 @@ class TestTalking:
         run(scenario())
 
 
+class TestChannels:
+    def test_a_group_from_its_making_to_the_owners_leaving(self, stack: Stack) -> None:
+        async def scenario() -> None:
+            ann = await stack.person("Ann", stack.start_gateway())
+            bob = await stack.person("Bob", stack.start_gateway())
+            group = await ann.client.create_group("Friends & foes")
+            channel_id = group["id"]
+            assert (group["name"], group["role"]) == ("Friends & foes", "owner")
+            assert (await ann.client.add_member(channel_id, bob.user_id))["role"] == "member"
+            async with bob.client.live() as his:
+                await his.subscribe(channel_id, after_seq=0)
+                stored = await ann.client.post(channel_id, "regretted")
+                await ann.client.erase(channel_id, stored["seq"])
+                await ann.client.remove_member(channel_id, ann.user_id)
+                left = await next_event(his, "left")
+                assert left["user_id"] == ann.user_id
+                [owner] = await bob.client.members(channel_id)
+                assert (owner["user_id"], owner["role"]) == (bob.user_id, "owner")
+                log = (await bob.client.history(channel_id))["entries"]
+                kinds = [entry["type"] for entry in log]
+                assert kinds == ["joined", "joined", "message", "deleted", "left"]
+                assert log[2]["content"] is None
+            assert [channel["id"] for channel in await ann.client.channels()] == [GLOBAL]
+            with pytest.raises(ApiError, match="not_found"):
+                await ann.client.members(channel_id)
+
+        run(scenario())
+
+    def test_somebody_is_found_by_name_and_written_to(self, stack: Stack) -> None:
+        async def scenario() -> None:
+            ann, bob = await stack.person("Ann"), await stack.person("Bob")
+            name = "Bob & Co. #1 \u00e4"  # what has a meaning in a URL
+            renamed = await bob.client.rename(name)
+            assert renamed["display_name"] == name
+            assert bob.client.user == renamed
+            found = await ann.client.people(name)
+            assert found == [{"id": bob.user_id, "display_name": name}]
+            assert await ann.client.person(bob.user_id) == found[0]
+            assert await ann.client.people("Bob") == []
+            hers = await ann.client.direct(bob.user_id)
+            his = await bob.client.direct(ann.user_id)
+            assert (his["id"], hers["peer"]) == (hers["id"], found[0])
+
+        run(scenario())
+
+
 class TestComingBack:
     def test_a_killed_gateway_costs_no_message_and_doubles_none(self, stack: Stack) -> None:
         async def scenario() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
@@ -83,6 +84,27 @@ class TestTheChain:
             list(threads.map(write_two, range(50)))
         assert audit.verify(api, most_rows=ALL).rows == 100
         assert verify(api) == (True, None)
+
+    def test_it_is_intact_while_others_append_to_it(
+        self, database: Database, api: Connection
+    ) -> None:
+        stop = threading.Event()
+
+        def append() -> None:
+            with database.connect("api") as connection:
+                while not stop.is_set():
+                    write(connection, 1)
+
+        with ThreadPoolExecutor(3) as threads:
+            writing = [threads.submit(append) for _ in range(3)]
+            try:
+                # From the newest row on: the end is where they meet.
+                found = [verify(api, audit.find_head(api).id) for _ in range(100)]
+            finally:
+                stop.set()
+        assert found == [(True, None)] * 100
+        for each in writing:
+            each.result()
 
     def test_what_was_rolled_back_leaves_no_gap(self, api: Connection) -> None:
         write(api, 2)

@@ -69,6 +69,11 @@ CALLERS_FUNCTIONS = """
     FROM pg_proc p, aclexplode(p.proacl) a
     WHERE p.pronamespace = 'public'::regnamespace AND NOT p.prosecdef
       AND a.grantee = %s::regrole
+    UNION
+    SELECT p.oid::regprocedure::text, p.prosrc
+    FROM pg_proc p
+    WHERE p.pronamespace = 'public'::regnamespace AND NOT p.prosecdef
+      AND p.prorettype = 'trigger'::regtype
 """
 
 

@@ -6,7 +6,9 @@ from tests.sabotage.mutation import Mutation
 from tests.sabotage.mutations_of_channels import MUTATIONS_OF_CHANNELS
 from tests.sabotage.mutations_of_clients import MUTATIONS_OF_CLIENTS
 from tests.sabotage.mutations_of_deployment import MUTATIONS_OF_DEPLOYMENT
+from tests.sabotage.mutations_of_drills import MUTATIONS_OF_DRILLS
 from tests.sabotage.mutations_of_events import MUTATIONS_OF_EVENTS
+from tests.sabotage.mutations_of_pentest import MUTATIONS_OF_PENTEST
 from tests.sabotage.mutations_of_rules import MUTATIONS_OF_RULES
 from tests.sabotage.mutations_of_secrets import MUTATIONS_OF_SECRETS
 from tests.sabotage.mutations_of_the_floor import MUTATIONS_OF_THE_FLOOR
@@ -31,9 +33,11 @@ _CORS = "tests/api/test_cors.py"
 MUTATIONS = (
     *MUTATIONS_OF_DEPLOYMENT,
     *MUTATIONS_OF_CHANNELS,
+    *MUTATIONS_OF_DRILLS,
     *MUTATIONS_OF_EVENTS,
     *MUTATIONS_OF_THE_GATE,
     *MUTATIONS_OF_CLIENTS,
+    *MUTATIONS_OF_PENTEST,
     *MUTATIONS_OF_RULES,
     *MUTATIONS_OF_SECRETS,
     *MUTATIONS_OF_THE_FLOOR,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.sabotage.mutation import Mutation
 
 _SQL = "db/sql/migrations/0007_channels.sql"
+_CLIENT = "tests/client/test_live.py::TestChannels"
+_CHAT = "tests/acceptance/test_chat_and_smoke.py::TestChat"
 _GROUPS = "tests/api/test_groups.py"
 
 MUTATIONS_OF_CHANNELS = (
@@ -83,5 +85,29 @@ MUTATIONS_OF_CHANNELS = (
         "",
         (_GROUPS,),
         "nobody makes channels by the thousand",
+    ),
+    Mutation(
+        "the-client-keeps-the-old-name",
+        "gatehouse_client/client.py",
+        "        self.user = user\n        return user\n",
+        "        return user\n",
+        (_CLIENT,),
+        "who is renamed is called so in the library too",
+    ),
+    Mutation(
+        "a-name-breaks-out-of-the-url",
+        "gatehouse_client/client.py",
+        'query = urlencode({"display_name": display_name})',
+        'query = f"display_name={display_name}"',
+        (_CLIENT,),
+        "names may hold what has a meaning in a URL",
+    ),
+    Mutation(
+        "chat-guesses-who-is-meant",
+        "scripts/chat.py",
+        "    if len(people) != 1:\n",
+        "    if not people:\n",
+        (_CHAT,),
+        "of several people of one name none is written to",
     ),
 )

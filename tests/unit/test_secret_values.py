@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from hashlib import sha256
 from typing import Any
 
 import pytest
 
 from rules.secret_values import Secrets, read_secrets
 
-KEY, NEXT_KEY = "0123456789abcdefghijklmnopqrstuv", "vutsrqponmlkjihgfedcba9876543210"
+KEY, NEXT_KEY = (sha256(name).hexdigest()[:32] for name in (b"a key", b"the next"))
 TOKEN, OTHER_TOKEN = "token-0123456789-abcdefgh", "token-9876543210-hgfedcba"
 
 
@@ -54,6 +56,19 @@ class TestKeys:
     def test_production_takes_no_key_that_somebody_typed_with_one_finger(self) -> None:
         assert problems(jwt_secret=["ab" * 32]) == ["JWT_SECRET: key 1 is too regular to be random"]
         assert read(jwt_secret=["ab" * 32], production=False).jwt_keys
+
+    @pytest.mark.parametrize(
+        "key",
+        ["0123456789abcdefghijklmnopqrstuvwxyz", "0123456789abcdef" * 2, "ABCDEFGHIJKLMNOP" * 3],
+    )
+    def test_production_takes_no_key_that_counts_up(self, key: str) -> None:
+        assert problems(jwt_secret=[key]) == ["JWT_SECRET: key 1 is too regular to be random"]
+
+    def test_production_takes_every_random_key(self) -> None:
+        for number in range(2000):
+            random = sha256(b"%d" % number)
+            for key in (random.hexdigest(), b64encode(random.digest()).decode()):
+                assert read(jwt_secret=[key]).jwt_keys == (key.encode(),)
 
     def test_the_same_key_twice_is_a_rotation_that_went_wrong(self) -> None:
         assert problems(jwt_secret=[KEY, KEY]) == ["JWT_SECRET: the same key stands twice"]

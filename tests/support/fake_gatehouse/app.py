@@ -109,6 +109,7 @@ class App:
             "POST /auth/register": self._register,
             "POST /auth/login": self._login,
             "POST /auth/refresh": self._refreshed,
+            "POST /auth/password-reset": self._reset,
         }
         if route in public:
             return public[route](request)
@@ -239,7 +240,7 @@ class App:
             when = {} if self.has("no-retry-after") else {"retry_after_seconds": 30}
             raise Refused(429, "rate_limited", **when)
         if user is not None and self.has("telling-time"):
-            time.sleep(0.03)
+            time.sleep(0.15)
         if user is None or user.password != self._kept(password):
             self._failures.update(subjects)
             known = user is not None and self.has("telling-bytes")
@@ -306,6 +307,12 @@ class App:
         successor = secrets.token_urlsafe(32)
         self._spent[token] = session, successor
         return Response(200, self._answer_with_tokens(session, successor))
+
+    def _reset(self, request: Request) -> Response:
+        self._fields(request, "reset_token", "new_password")
+        if self.has("any-reset"):
+            return Response(204)
+        raise Refused(401, "unauthorized")
 
     def end(self, session: Session) -> None:
         session.alive = False
@@ -580,18 +587,7 @@ class App:
                 return Response(200, {})
             raise Refused(405, "method_not_allowed")
         if path == "/ops/audit/verify":
-            intact = not self.has("audit-broken")
-            return Response(
-                200,
-                {
-                    "intact": intact,
-                    "rows": 3,
-                    "to_id": 3,
-                    "head_id": 3,
-                    "head_hash": "ab",
-                    "first_broken_id": None,
-                },
-            )
+            return Response(200, self._verified(request))
         if path == "/ops/users" and not self.has("reading-unrecorded"):
             actor = "ops"
             if self.has("actor-of-choice"):
@@ -603,6 +599,19 @@ class App:
             rows = [row for row in self._audit if row["request_id"] == wanted]
             return Response(200, {"audit": rows})
         return Response(200, {})
+
+    def _verified(self, request: Request) -> dict[str, Any]:
+        """Of five rows, three at a time."""
+        first = request.query != "after_id=3"
+        broken = self.has("audit-broken") or (self.has("audit-broken-later") and not first)
+        return {
+            "intact": not broken,
+            "rows": 3 if first else 2,
+            "to_id": 3 if first else 5,
+            "head_id": 5,
+            "head_hash": "ab",
+            "first_broken_id": 4 if broken else None,
+        }
 
 
 class _Reply(Refused):

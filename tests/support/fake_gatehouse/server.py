@@ -31,6 +31,10 @@ class FakeGatehouse:
         self._serving = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
+    @property
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     def target(self, *, ops_token: bool = True, signing_key: bool = True) -> Target:
         s = "s" if self._tls else ""
         host = "localhost" if self._tls else "127.0.0.1"
