@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from psycopg import AsyncConnection, Connection
@@ -39,6 +40,14 @@ class PolicyNow:
     now: datetime
 
 
+class DrainScope(StrEnum):
+    """Whom a release sends out."""
+
+    OUTDATED = "outdated"  # who is below its minima
+    ALL = "all"
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True)
 class NewRelease:
     """What an operator activates; None leaves as it is, `notes` excepted."""
@@ -51,6 +60,7 @@ class NewRelease:
     notes: str | None = None
     grace_seconds: int = 0
     allow_regression: bool = False
+    drain: DrainScope = DrainScope.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +83,15 @@ class Outcome:
     """`verdict` says what came of it: nothing has changed unless `head` is there.
 
     `outdated` is {"sessions": how many live ones lie below the minima, "by_version": [{
-    "client_version", "client_content_version", "sessions"}]}, None after a refusal.
+    "client_version", "client_content_version", "sessions"}]}, None after a refusal. `enrolled` of
+    them, or of everybody, are in the drain, or would be.
     """
 
     verdict: str
     release: Release
     outdated: dict[str, Any] | None
+    drain_id: int | None
+    enrolled: int
     head: Head | None
 
 
@@ -137,7 +150,7 @@ def find_release(connection: Connection) -> tuple[Release, dict[str, Any]]:
 def activate_release(
     connection: Connection, by: Operator, new: NewRelease, *, dry_run: bool
 ) -> Outcome:
-    """activated, regression, or minimum_above_latest."""
+    """activated, regression, minimum_above_latest, or drain_in_progress."""
     return _done(connection, _ACTIVATE, by, {**asdict(new), "dry_run": dry_run})
 
 
@@ -165,9 +178,10 @@ def _done(connection: Connection, statement: str, by: Operator, values: dict[str
         row = cursor.execute(statement, said).fetchone()
     assert row is not None  # noqa: S101 - the function returns one row
     verdict, outdated = row.pop("verdict"), row.pop("outdated")
+    drain_id, enrolled = row.pop("drain_id"), row.pop("enrolled")
     audit_id, audit_hash = row.pop("audit_id"), row.pop("audit_hash")
     head = None if audit_id is None else Head(audit_id, bytes(audit_hash))
-    return Outcome(verdict, Release(**row), outdated, head)
+    return Outcome(verdict, Release(**row), outdated, drain_id, enrolled, head)
 
 
 def _policy_now(row: dict[str, Any] | None) -> PolicyNow:

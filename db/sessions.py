@@ -64,9 +64,12 @@ class SessionTerms:
 
 @dataclass(frozen=True, slots=True)
 class OpenedSession:
+    """`is_drained`: its client is outdated for a drain whose deadline has passed."""
+
     id: int
     expires_at: datetime
     now: datetime
+    is_drained: bool
     refresh_token: str
 
 
@@ -142,6 +145,7 @@ def open_session(
 
     The oldest sessions beyond the account's number make room. The release policy is held, so that
     no session is created behind an activation's back; who decides by it has held it before.
+    A drain enrols what it means as it is inserted (db/sql/migrations/0012_drains.sql).
     """
     hold_policy(connection)
     if not lock_user_if_unchanged(connection, user_id, checked_hash):
@@ -159,9 +163,10 @@ def open_session(
     }
     row = connection.execute(_INSERT, values).fetchone()
     assert row is not None  # noqa: S101 - INSERT ... RETURNING without a condition
-    session_id, expires_at, now = row
-    _insert_token(connection, session_id, token)
-    return OpenedSession(session_id, expires_at, now, token)
+    session_id, expires_at, now, is_drained = row
+    opened = OpenedSession(session_id, expires_at, now, is_drained, token)
+    _insert_token(connection, opened.id, token)
+    return opened
 
 
 def find_live_session(connection: Connection, session_id: int) -> LiveSession | None:

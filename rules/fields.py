@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, TypeVar
 from uuid import UUID
@@ -19,6 +20,7 @@ from rules.times import read_rfc3339
 from rules.versions import readable_version
 
 T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
 
 MAX_ID = 2**53 - 1  # every id stays exact in a JavaScript client
 EMAIL_MAX_CHARS = 254  # RFC 5321, 4.5.3.1.3, less the angle brackets
@@ -163,6 +165,18 @@ def new_password(name: str, value: Any) -> str:
 def submitted_password(name: str, value: Any) -> str:
     """At login only the upper bound counts: a short one is simply wrong, not a special case."""
     return bounded_text(1, PASSWORD_MAX_CHARS)(name, value)
+
+
+def one_of(choices: type[E]) -> Callable[[str, Any], E]:
+    """One of the values of an enumeration of strings."""
+
+    def read(name: str, value: Any) -> E:
+        try:
+            return choices(text(name, value))
+        except ValueError:
+            raise invalid_field(name, f"must be one of {', '.join(choices)}") from None
+
+    return read
 
 
 def boolean(name: str, value: Any) -> bool:

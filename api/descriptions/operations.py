@@ -247,7 +247,7 @@ OPERATIONS = (
         "POST", "/ops/release/activate", "activateRelease",
         "Puts a release in force. What is left out stays as it is, the notes excepted.",
         {200: "ReleaseOutcome"}, "ops", operator=True, body="NewRelease",
-        errors=frozenset({"conflict"}),
+        errors=frozenset({"conflict", "drain_in_progress"}),
     ),
     Operation(
         "POST", "/ops/release/rollback", "rollBackRelease",
@@ -487,6 +487,7 @@ def bodies_and_answers(settings: Settings) -> dict[str, Schema]:
                     "maximum": GRACE_MAX_SECONDS,
                     "default": settings.drain.grace_seconds,
                 },
+                "drain": {"enum": ["outdated", "all", "none"]},
                 "allow_regression": BOOLEAN,
                 "dry_run": BOOLEAN,
             },

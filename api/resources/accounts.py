@@ -160,6 +160,8 @@ def _open(
     if session is None:
         # The password changed or the account was disabled while this login was being checked.
         raise Refusal("invalid_credentials")
+    if session.is_drained:
+        raise Refusal("update_required")
     security_events.record(
         connection, Event.SESSION_CREATED, ip=client.ip, user_id=user.id, session_id=session.id
     )

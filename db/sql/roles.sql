@@ -40,12 +40,12 @@ GRANT UPDATE (password_hash, display_name) ON users TO gatehouse_api;
 GRANT SELECT (session_id, user_id, created_at, last_seen_at, expires_at, ip, user_agent,
               client_version, client_content_version, email, display_name, is_admin,
               drain_event_id) ON live_sessions TO gatehouse_api;
-GRANT SELECT (id, user_id, created_at, last_seen_at, expires_at, revoked_at, ip) ON user_sessions
-    TO gatehouse_api;
+GRANT SELECT (id, user_id, created_at, last_seen_at, expires_at, revoked_at, ip,
+              drain_deadline_at) ON user_sessions TO gatehouse_api;
 GRANT INSERT (user_id, expires_at, idle_expires_at, ip, user_agent, client_version,
               client_content_version) ON user_sessions TO gatehouse_api;
-GRANT UPDATE (last_seen_at, idle_expires_at, revoked_at, revoked_reason, client_version,
-              client_content_version) ON user_sessions TO gatehouse_api;
+GRANT UPDATE (last_seen_at, idle_expires_at, revoked_at, revoked_reason) ON user_sessions
+    TO gatehouse_api;
 GRANT SELECT (token_hash, session_id, spent_at, successor_nonce, successor_hash) ON refresh_tokens
     TO gatehouse_api;
 GRANT INSERT (token_hash, session_id) ON refresh_tokens TO gatehouse_api;
@@ -62,8 +62,8 @@ GRANT EXECUTE ON FUNCTION append_messages, create_group, open_direct, add_member
 -- The gateway: spends tickets, reads the log, appends through the same function.
 GRANT SELECT (session_id) ON live_sessions TO gatehouse_gateway;
 GRANT SELECT (id, display_name, disabled_at) ON users TO gatehouse_gateway;
-GRANT SELECT (id, user_id, last_seen_at, revoked_at, revoked_reason, drain_deadline_at)
-    ON user_sessions TO gatehouse_gateway;
+GRANT SELECT (id, user_id, last_seen_at, revoked_at, revoked_reason, drain_deadline_at,
+              drained_at) ON user_sessions TO gatehouse_gateway;
 GRANT UPDATE (last_seen_at, idle_expires_at) ON user_sessions TO gatehouse_gateway;
 GRANT SELECT (ticket_hash) ON ws_tickets TO gatehouse_gateway;
 GRANT EXECUTE ON FUNCTION redeem_tickets, report_presence TO gatehouse_gateway;
@@ -109,8 +109,11 @@ GRANT SELECT (latest_version, min_supported_version, latest_content_version,
               update_url) ON release_policy TO gatehouse_gateway;
 GRANT SELECT (id, created_at, action, actor, reason, request_id, previous_id, restored_id, policy,
               drain_id) ON release_records TO gatehouse_api;
-GRANT EXECUTE ON FUNCTION hold_release_policy, describe_outdated_sessions, activate_release,
-    roll_back_release TO gatehouse_api;
+GRANT EXECUTE ON FUNCTION hold_release_policy, describe_outdated_sessions,
+    activate_release_with_drain, roll_back_release TO gatehouse_api;
+
+-- Drains go through functions, which enrol, decide and audit.
+GRANT EXECUTE ON FUNCTION note_client_version TO gatehouse_api;
 
 -- Limits are touched through functions alone; events are written and never changed.
 GRANT EXECUTE ON FUNCTION reserve_attempt TO gatehouse_api;

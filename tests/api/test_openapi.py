@@ -385,10 +385,11 @@ def releases(api: Api) -> None:
         "update_url": "https://example.org/update?from=1.0&to=2.0#now",
         "notes": "Faster.",
         "grace_seconds": 0,
+        "drain": "none",
     }
     assert api.call("POST", "/ops/release/activate", release | {"dry_run": True}).status == 200
     assert api.call("POST", "/ops/release/activate", release).status == 200
-    older = {"latest_version": "1.9", "min_supported_version": "1.0"}
+    older = {"latest_version": "1.9", "min_supported_version": "1.0", "drain": "none"}
     assert api.refusal("POST", "/ops/release/activate", older) == "conflict"
     bad = release | {"update_url": "javascript:alert(1)"}
     assert api.refusal("POST", "/ops/release/activate", bad) == "validation_failed"
@@ -409,6 +410,11 @@ def releases(api: Api) -> None:
             assert answer.error["code"] == "update_required", operation
             assert answer.error["details"]["version_status"]["latest_version"] == "2.0"
     assert api.call("GET", "/ops/release/status").json["outdated"]["sessions"] > 0
+    assert api.call("POST", "/ops/release/rollback", rollback).status == 200
+    # Nobody runs below 0: this drain sends nobody out, but a second one has to wait for it.
+    harmless = {"latest_version": "2.0", "min_supported_version": "0", "drain": "outdated"}
+    assert api.call("POST", "/ops/release/activate", harmless).json["enrolled"] == 0
+    assert api.refusal("POST", "/ops/release/activate", harmless) == "drain_in_progress"
     assert api.call("POST", "/ops/release/rollback", rollback).status == 200
 
 

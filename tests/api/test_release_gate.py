@@ -20,7 +20,12 @@ from tests.support.services import OPERATOR, OPS_TOKEN, People, api_environment
 UPDATE_URL = "https://example.org/update"
 OLD = {"X-Client-Version": "1.9"}
 NEW = {"X-Client-Version": "2.0"}
-GATE = {"latest_version": "2.0", "min_supported_version": "2.0", "update_url": UPDATE_URL}
+GATE = {
+    "latest_version": "2.0",
+    "min_supported_version": "2.0",
+    "update_url": UPDATE_URL,
+    "drain": "none",
+}
 
 
 @dataclass
@@ -230,13 +235,16 @@ class TestOperators:
             ({"latest_version": "2", "update_url": 'https://x.org/"onclick'}, "update_url"),
             ({"latest_version": "2", "notes": ""}, "notes"),
             ({"latest_version": "2", "dry_run": "yes"}, "dry_run"),
+            ({"latest_version": "2", "drain": "outdatet"}, "drain"),
+            ({"latest_version": "2", "drain": None}, "drain"),
             ({"latest_version": "2", "min_suported_version": "1"}, "min_suported_version"),
         ],
     )
     def test_a_mistyped_release_is_refused_by_field(
         self, shared: Any, body: dict[str, Any], field: str
     ) -> None:
-        answer = shared.http.post("/ops/release/activate", body, ops_token=OPS_TOKEN)
+        whole = {"drain": "none", **body}
+        answer = shared.http.post("/ops/release/activate", whole, ops_token=OPS_TOKEN)
         assert answer.status == 422
         assert answer.error["details"] == {"field": field}
 

@@ -14,6 +14,7 @@ import pytest
 from db.audit import verify
 from db.operators import Operator
 from db.releases import (
+    DrainScope,
     NewRelease,
     Outcome,
     activate_release,
@@ -248,6 +249,68 @@ class TestActivating:
         # An unbroken chain: each knows the one that it replaced.
         assert [one.previous_id for one in records[:-1]] == [one.id for one in records[1:]]
         assert find_release(desk.api)[0].release_id == records[0].id
+
+
+class TestActivatingWithADrain:
+    def test_the_drain_has_the_sessions_the_minima_and_the_deadline_of_the_release(
+        self, desk: Desk, people: People
+    ) -> None:
+        old, new = people.person(version="1.9"), people.person(version="2.0")
+        tried = desk.activate("2.0", "2.0", drain=DrainScope.OUTDATED, dry_run=True)
+        assert (tried.drain_id, tried.enrolled) == (None, 1)
+        done = desk.activate("2.0", "2.0", drain=DrainScope.OUTDATED, grace_seconds=60)
+        assert done.enrolled == 1
+        drains = people.owner.execute(
+            "SELECT id, scope, release_id, min_version, deadline FROM publish_drain_events"
+        ).fetchall()
+        release = done.release
+        assert drains == [
+            (done.drain_id, "outdated", release.release_id, "2.0", release.enforce_after)
+        ]
+        sessions = "SELECT id, drain_event_id FROM user_sessions ORDER BY id"
+        assert people.owner.execute(sessions).fetchall() == [
+            (old.session_id, done.drain_id),
+            (new.session_id, None),
+        ]
+        assert [one.drain_id for one in list_releases(desk.api, 10)] == [done.drain_id]
+        assert find_release(desk.api)[0] == release
+        actions = people.owner.execute(
+            "SELECT action FROM admin_action_audit WHERE actor = 'olga' ORDER BY id"
+        ).fetchall()
+        assert actions == [("release.activate",), ("drain.start",)]
+
+    def test_a_second_one_has_to_wait_and_changes_nothing(self, desk: Desk) -> None:
+        desk.activate("2.0", "2.0", drain=DrainScope.ALL, grace_seconds=60)
+        before = find_release(desk.api)
+        refused = desk.activate("3.0", "3.0", drain=DrainScope.OUTDATED)
+        assert (refused.verdict, refused.head) == ("drain_in_progress", None)
+        tried = desk.activate("3.0", drain=DrainScope.ALL, dry_run=True)
+        assert tried.verdict == "drain_in_progress"
+        assert find_release(desk.api) == before
+        # A release that sends nobody out need not wait.
+        assert desk.activate("2.1").verdict == "activated"
+
+    def test_a_refused_release_begins_no_drain(self, desk: Desk, people: People) -> None:
+        desk.activate("2.0")
+        assert desk.activate("1.0", drain=DrainScope.ALL).verdict == "regression"
+        assert people.one("SELECT count(*) FROM publish_drain_events") == 0
+
+    def test_of_four_at_once_one_begins(
+        self, desk: Desk, database: Database, people: People
+    ) -> None:
+        verdicts = list[str]()
+
+        def activate() -> None:
+            with database.connect("api") as api:
+                verdicts.append(Desk(api).activate("2.0", drain=DrainScope.ALL).verdict)
+
+        threads = [threading.Thread(target=activate) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(verdicts) == ["activated", *["drain_in_progress"] * 3]
+        assert people.one("SELECT count(*) FROM release_records") == 1
 
 
 class TestRollingBack:

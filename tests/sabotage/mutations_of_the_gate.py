@@ -172,4 +172,20 @@ MUTATIONS_OF_THE_GATE = (
         (_SOCKET,),
         "a lost notification costs seconds, not the gate",
     ),
+    Mutation(
+        "release-past-an-active-drain",
+        "db/sql/migrations/0013_release_drain.sql",
+        "       AND EXISTS (SELECT FROM publish_drain_events d WHERE d.status = 'draining') THEN\n",
+        "       AND false THEN\n",
+        (_DB,),
+        "a second drain waits, and says so",
+    ),
+    Mutation(
+        "two-deadlines",
+        "db/sql/migrations/0013_release_drain.sql",
+        "          AND enforce_after > v_drain.deadline;\n",
+        "          AND false;\n",
+        (_DB,),
+        "gate and drain agree about the deadline",
+    ),
 )

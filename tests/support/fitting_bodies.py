@@ -23,7 +23,11 @@ BODIES: Mapping[str, dict[str, Any]] = {
     },
     "POST /auth/password-reset": {"reset_token": "A" * 43, "new_password": PASSWORD},
     # In force already, or refused: whoever sends it shuts nobody out.
-    "POST /ops/release/activate": {"latest_version": "1.0", "dry_run": True},
+    "POST /ops/release/activate": {
+        "latest_version": "1.0",
+        "drain": "none",
+        "dry_run": True,
+    },
     "POST /ops/release/rollback": {"reason": "incident 42", "dry_run": True},
     "POST /ops/sessions/revoke": {"session_id": 2**50, "reason": "incident 42"},
     "POST /ops/users/{user_id}/disable": {"reason": "incident 42"},

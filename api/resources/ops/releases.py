@@ -11,6 +11,7 @@ from api.services import Services
 from db import audit
 from db.connections import in_transaction
 from db.releases import (
+    DrainScope,
     NewRelease,
     Outcome,
     Release,
@@ -25,6 +26,8 @@ from rules.errors import Refusal
 from rules.times import rfc3339
 
 RECORDS_SHOWN = 20
+# A drain that is in its way may take longer; whoever waits for it looks at GET /ops/drains.
+DRAIN_RETRY_SECONDS = 30
 
 _REFUSED = {
     "regression": "latest_version is below the one in force. allow_regression lets it pass.",
@@ -56,8 +59,8 @@ class Status:
 class Activate:
     """POST /ops/release/activate {latest_version, ...} -> {release_policy, drain_id, ...}
 
-    One transaction: the policy, its record, the audit row, the notification. With `dry_run`
-    nothing changes, and the answer says what would.
+    One transaction: the policy, its record, the drain with its receipts, the audit rows, the
+    notification. With `dry_run` nothing changes, and the answer says what would.
     """
 
     for_operators = True
@@ -80,6 +83,7 @@ class Activate:
             update_url=body.optional("update_url", fields.web_address),
             notes=body.optional("notes", fields.notes),
             grace_seconds=grace_seconds,
+            drain=body.required("drain", fields.one_of(DrainScope)),
             allow_regression=body.optional("allow_regression", fields.boolean) or False,
         )
         dry_run = body.optional("dry_run", fields.boolean) or False
@@ -114,14 +118,16 @@ class Rollback:
 
 
 def _answer(outcome: Outcome) -> dict[str, Any]:
+    if outcome.verdict == "drain_in_progress":
+        raise Refusal("drain_in_progress", retry_after_seconds=DRAIN_RETRY_SECONDS)
     if outcome.verdict in _REFUSED:
         raise Refusal("conflict", _REFUSED[outcome.verdict])
     if outcome.head is not None:
         audit.announce(outcome.head)
     return {
         "release_policy": _policy_object(outcome.release),
-        "drain_id": None,
-        "enrolled": 0,
+        "drain_id": outcome.drain_id,
+        "enrolled": outcome.enrolled,
         "outdated": outcome.outdated,
         "audit_id": outcome.head.id if outcome.head else None,
     }

@@ -26,19 +26,19 @@ SELECT p.notes FROM release_policy p
 
 -- name: activate_release
 SELECT
-    a.verdict, a.outdated, a.audit_id, a.audit_hash,
+    a.verdict, a.outdated, a.drain_id, a.enrolled, a.audit_id, a.audit_hash,
     (a.policy).release_id, (a.policy).latest_version, (a.policy).min_supported_version,
     (a.policy).latest_content_version, (a.policy).min_supported_content_version,
     (a.policy).enforce_after, (a.policy).update_url, (a.policy).notes, (a.policy).activated_at
-FROM activate_release(
+FROM activate_release_with_drain(
     %(actor)s, %(request_id)s, %(ip)s, %(latest_version)s, %(min_supported_version)s,
     %(latest_content_version)s, %(min_supported_content_version)s, %(update_url)s, %(notes)s,
-    %(grace_seconds)s, %(allow_regression)s, %(dry_run)s
+    %(grace_seconds)s, %(allow_regression)s, %(dry_run)s, %(drain)s
 ) a
 
 -- name: roll_back_release
 SELECT
-    a.verdict, a.outdated, a.audit_id, a.audit_hash,
+    a.verdict, a.outdated, NULL AS drain_id, 0 AS enrolled, a.audit_id, a.audit_hash,
     (a.policy).release_id, (a.policy).latest_version, (a.policy).min_supported_version,
     (a.policy).latest_content_version, (a.policy).min_supported_content_version,
     (a.policy).enforce_after, (a.policy).update_url, (a.policy).notes, (a.policy).activated_at

@@ -26,7 +26,9 @@ VALUES (
     clock_timestamp() + make_interval(days => %(idle_days)s),
     %(ip)s, %(user_agent)s, %(client_version)s, %(client_content_version)s
 )
-RETURNING id, expires_at, clock_timestamp() AS now
+RETURNING
+    id, expires_at, clock_timestamp() AS now,
+    coalesce(drain_deadline_at <= clock_timestamp(), false) AS is_drained
 
 -- name: insert_refresh_token
 INSERT INTO refresh_tokens (token_hash, session_id) VALUES (%(token_hash)s, %(session_id)s)
@@ -86,9 +88,7 @@ SET spent_at = clock_timestamp(), successor_nonce = %(nonce)s, successor_hash = 
 WHERE token_hash = %(token_hash)s AND spent_at IS NULL
 
 -- name: update_client_version
-UPDATE user_sessions
-SET client_version = %(client_version)s, client_content_version = %(client_content_version)s
-WHERE id = %(session_id)s
+SELECT note_client_version(%(session_id)s, %(client_version)s, %(client_content_version)s)
 
 -- name: revoke_session
 UPDATE user_sessions
@@ -129,7 +129,7 @@ SELECT
     CASE
         WHEN s.revoked_at IS NOT NULL THEN 'revoked'
         WHEN u.disabled_at IS NOT NULL THEN 'disabled'
-        WHEN s.drain_deadline_at <= clock_timestamp() THEN 'drained'
+        WHEN s.drained_at IS NOT NULL OR s.drain_deadline_at <= clock_timestamp() THEN 'drained'
         WHEN s.id IS NULL THEN 'revoked'
         ELSE 'expired'
     END AS cause,
