@@ -64,7 +64,7 @@ class SessionTerms:
 
 @dataclass(frozen=True, slots=True)
 class OpenedSession:
-    """`is_drained`: its client is outdated for a drain whose deadline has passed; it never lived."""
+    """`is_drained`: outdated for a drain whose deadline has passed, so it never lived."""
 
     id: int
     expires_at: datetime
@@ -163,9 +163,9 @@ def open_session(
     }
     row = connection.execute(_INSERT, values).fetchone()
     assert row is not None  # noqa: S101 - INSERT ... RETURNING without a condition
-    opened = OpenedSession(*row, token)
-    _insert_token(connection, opened.id, token)
-    return opened
+    session_id, expires_at, now, is_drained = row
+    _insert_token(connection, session_id, token)
+    return OpenedSession(session_id, expires_at, now, is_drained, token)
 
 
 def find_live_session(connection: Connection, session_id: int) -> LiveSession | None:
