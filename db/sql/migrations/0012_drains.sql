@@ -39,6 +39,20 @@ CREATE TABLE publish_drain_events (
 CREATE UNIQUE INDEX publish_drain_events_one_active ON publish_drain_events (status)
     WHERE status = 'draining';
 
+-- Wakes every gateway: "look which drain there is".
+CREATE FUNCTION on_drains_changed() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, public, pg_temp
+AS $$
+BEGIN
+    PERFORM pg_notify('gatehouse_drains', '');
+    RETURN NULL;
+END;
+$$;
+
+CREATE TRIGGER drains_changed AFTER INSERT OR UPDATE ON publish_drain_events
+    FOR EACH STATEMENT EXECUTE FUNCTION on_drains_changed();
+
 -- A receipt for each session that was enrolled. No foreign keys: deleting a session must not delete
 -- the evidence.
 CREATE TABLE publish_drain_session_audit (
