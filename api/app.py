@@ -47,8 +47,8 @@ from api.resources import (
     sessions,
     ws_tickets,
 )
+from api.resources.ops import drains, metrics, records, releases, users
 from api.resources.ops import messages as ops_messages
-from api.resources.ops import metrics, records, releases, users
 from api.resources.ops import sessions as ops_sessions
 from api.services import Services
 
@@ -119,6 +119,9 @@ def create_app(services: Services) -> falcon.App[Request, Response]:
         "/ops/release/activate": releases.Activate(services),
         "/ops/release/rollback": releases.Rollback(services),
         "/ops/release/status": releases.Status(services),
+        "/ops/drains": drains.Drains(services),
+        "/ops/drains/{drain_id:id}": drains.OneDrain(services),
+        "/ops/drains/{drain_id:id}/cancel": drains.CancelDrain(services),
         "/ops/sessions": ops_sessions.OpsSessions(services),
         "/ops/sessions/revoke": ops_sessions.Revoke(services),
         "/ops/users": users.OpsUsers(services),

@@ -14,6 +14,7 @@ _LISTEN_LOG = _SQL["listen_log"]
 _LISTEN_SESSIONS = _SQL["listen_sessions"]
 _LISTEN_REPLACED = _SQL["listen_replaced"]
 _LISTEN_RELEASE = _SQL["listen_release"]
+_LISTEN_DRAINS = _SQL["listen_drains"]
 _LISTEN_MEMBERS = _SQL["listen_members"]
 _LISTEN_TYPING = _SQL["listen_typing"]
 _NOTIFY_TYPING = _SQL["notify_typing"]
@@ -24,6 +25,7 @@ LOG_CHANNEL = "gatehouse_log"
 SESSIONS_CHANNEL = "gatehouse_sessions"
 REPLACED_CHANNEL = "gatehouse_replaced"
 RELEASE_CHANNEL = "gatehouse_release"
+DRAINS_CHANNEL = "gatehouse_drains"
 MEMBERS_CHANNEL = "gatehouse_members"
 TYPING_CHANNEL = "gatehouse_typing"
 HEARTBEAT_CHANNEL = "gatehouse_heartbeat"
@@ -71,6 +73,11 @@ class ReleaseChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainsChanged:
+    """A drain began or ended."""
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
     """Somebody's beat_heart, perhaps our own."""
 
@@ -83,6 +90,7 @@ Notice = (
     | ConnectionsReplaced
     | MembersGone
     | ReleaseChanged
+    | DrainsChanged
     | Typing
     | Heartbeat
 )
@@ -94,6 +102,7 @@ async def listen(connection: AsyncConnection) -> None:
     await connection.execute(_LISTEN_REPLACED)
     await connection.execute(_LISTEN_MEMBERS)
     await connection.execute(_LISTEN_RELEASE)
+    await connection.execute(_LISTEN_DRAINS)
     await connection.execute(_LISTEN_TYPING)
     await connection.execute(_LISTEN_HEARTBEAT)
 
@@ -109,6 +118,8 @@ async def receive(connection: AsyncConnection, seconds: float) -> AsyncIterator[
             yield MembersGone(_ids(notify.payload))
         elif notify.channel == RELEASE_CHANNEL:
             yield ReleaseChanged()
+        elif notify.channel == DRAINS_CHANNEL:
+            yield DrainsChanged()
         elif notify.channel == TYPING_CHANNEL:
             yield Typing(_pairs(notify.payload))
         elif notify.channel == HEARTBEAT_CHANNEL:

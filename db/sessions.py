@@ -64,7 +64,7 @@ class SessionTerms:
 
 @dataclass(frozen=True, slots=True)
 class OpenedSession:
-    """`is_drained`: its client is outdated for a drain whose deadline has passed."""
+    """`is_drained`: outdated for a drain whose deadline has passed, so it never lived."""
 
     id: int
     expires_at: datetime
@@ -164,9 +164,8 @@ def open_session(
     row = connection.execute(_INSERT, values).fetchone()
     assert row is not None  # noqa: S101 - INSERT ... RETURNING without a condition
     session_id, expires_at, now, is_drained = row
-    opened = OpenedSession(session_id, expires_at, now, is_drained, token)
-    _insert_token(connection, opened.id, token)
-    return opened
+    _insert_token(connection, session_id, token)
+    return OpenedSession(session_id, expires_at, now, is_drained, token)
 
 
 def find_live_session(connection: Connection, session_id: int) -> LiveSession | None:

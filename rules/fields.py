@@ -29,6 +29,7 @@ CHANNEL_NAME_MAX_CHARS = 80
 REASON_MAX_CHARS = 500
 NOTES_MAX_CHARS = 4000
 WEB_ADDRESS_MAX_CHARS = 2000
+DRAIN_SCOPES = ("outdated", "all")
 GRACE_MAX_SECONDS = 7 * 86_400
 PASSWORD_MIN_CHARS, PASSWORD_MAX_CHARS = 8, 128
 
@@ -229,6 +230,14 @@ def grace_seconds(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= GRACE_MAX_SECONDS:
         raise invalid_field(name, f"must be 0 to {GRACE_MAX_SECONDS}, a week of seconds")
     return value
+
+
+def drain_scope(name: str, value: Any) -> str:
+    """Whom a drain means: `outdated` clients, or `all`."""
+    string = text(name, value)
+    if string not in DRAIN_SCOPES:
+        raise invalid_field(name, f"must be one of {', '.join(DRAIN_SCOPES)}")
+    return string
 
 
 def time(name: str, value: Any) -> datetime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
@@ -45,6 +46,8 @@ class Connection:
         self.state = SocketState(limits)
         self.patience = Patience()
         self.acks_due = 0
+        self.drain_id: int | None = None
+        self._silent_at: float | None = None
         self._socket = socket
         self._buffer_bytes = buffer_bytes
         self._ending: tuple[Refusal, dict[str, Any]] | None = None
@@ -56,12 +59,25 @@ class Connection:
         return self._ending is not None
 
     @property
+    def is_silent(self) -> bool:
+        """Its drain's deadline has passed: nothing is sent to it or read from it any more."""
+        return self._silent_at is not None and time.monotonic() >= self._silent_at
+
+    def silence_at(self, moment: float | None) -> None:
+        """By the monotonic clock."""
+        self._silent_at = moment
+
+    @property
     def end_code(self) -> str | None:
         """Why it ends, where that was our doing."""
         return self._ending[0].code if self._ending is not None else None
 
     def write(self, data: bytes) -> None:
         """Frames as text_frame builds them, one or several joined."""
+        if not self.is_silent:
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
         if self._close_task is not None:
             return
         write_frames(self._socket, data)
@@ -107,7 +123,7 @@ class Connection:
     def _finish(self) -> None:
         assert self._ending is not None  # noqa: S101 - both callers have set or seen it
         refusal, farewell = self._ending
-        self.send(farewell)
+        self._write(text_frame(farewell))
         self._close_now(refusal)
 
     def _close_now(self, refusal: Refusal) -> None:

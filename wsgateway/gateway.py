@@ -17,7 +17,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from db.chat_log import write_limits
-from db.connections import UNAVAILABLE, AsyncPool, connect_async, probe_async
+from db.connections import FAILED, UNAVAILABLE, AsyncPool, connect_async, probe_async
 from db.security_events import Event
 from db.tickets import Admission
 from rules import limit_subjects, log_lines
@@ -30,6 +30,7 @@ from rules.versions import version_status
 from wsgateway.admission import AdmissionDesk
 from wsgateway.connection import Connection, close_socket, write_frames
 from wsgateway.connections import Connections, Places
+from wsgateway.drain_watch import DrainWatch
 from wsgateway.fanout import Fanout
 from wsgateway.framing import text_frame
 from wsgateway.guarded_socket import Guard, GuardedSocket, guarded_by
@@ -42,6 +43,7 @@ from wsgateway.presence import Presence
 from wsgateway.protocol import (
     Action,
     Close,
+    DrainAck,
     Limits,
     Pong,
     Reply,
@@ -95,11 +97,15 @@ class Gateway:
         self._desk = AdmissionDesk(
             pool, self._presence, self._lockouts, limits.max_connections_per_account
         )
+        self._drains = DrainWatch(
+            pool, self._connections, self.instance, settings.drain.warning_seconds
+        )
         self._watch = SessionWatch(
             pool,
             self._connections,
             idle_days=settings.auth.session_idle_days,
             unverified_max_seconds=limits.unverified_max_seconds,
+            overdue=self._drains.overdue,
         )
         self._releases = ReleaseWatch(pool, self._connections)
         self._typists = Typists(pool, self._fanout)
@@ -111,6 +117,7 @@ class Gateway:
             watch=self._watch,
             members=MemberWatch(pool, self._fanout),
             releases=self._releases,
+            drains=self._drains,
             writer=self._writer,
             presence=self._presence,
             lockouts=self._lockouts,
@@ -154,6 +161,7 @@ class Gateway:
                     self._listener.run(),
                     self._watch.run(),
                     self._releases.run(),
+                    self._drains.run(),
                     self._typists.run(),
                     self._housekeeping.run(),
                 )
@@ -162,6 +170,7 @@ class Gateway:
                 await self._presence.report()  # nobody is admitted to an instance nobody knows
                 await self._lockouts.read()
                 await self._releases.read()
+                await self._drains.read()
                 server = await serve(
                     self._handle,
                     host,
@@ -188,6 +197,7 @@ class Gateway:
                 logger.info("serving on %s:%d as %s", host, port, self.instance)
                 await self._stopping.wait()
                 await self._drain(server)
+                await self._write_last_receipts()
                 await self._presence.say_goodbye()
             finally:
                 for task in background:
@@ -222,6 +232,12 @@ class Gateway:
         except TimeoutError:
             logger.warning("stopped with %d sockets that did not close", len(self._connections))
         logger.info("stopped")
+
+    async def _write_last_receipts(self) -> None:
+        try:
+            await self._drains.write_receipts()
+        except (FAILED, *UNAVAILABLE) as error:
+            logger.warning("stopped without the last receipts: %s", type(error).__name__)
 
     def _stats(self) -> dict[str, Any]:
         return read_stats(
@@ -272,13 +288,14 @@ class Gateway:
     async def _admit(
         self, socket: ServerConnection, ticket: str | None, address: Address | None
     ) -> None:
-        changes_seen = self._watch.changes
+        changes_seen, drains_seen = self._watch.changes, self._drains.changes
         try:
             admission = await self._desk.admit(ticket, address)
         except Refusal as refusal:
             await _turn_away(socket, refusal)
             return
         log_lines.request_id.set(admission.request_id)
+        drain_id = await self._drains.drain_of(admission.session_id)
         connection = Connection(
             socket,
             admission,
@@ -292,15 +309,20 @@ class Gateway:
         try:
             fields = {"user_id": admission.user_id, "session_id": admission.session_id}
             logger.info("socket open", extra={"fields": fields})
-            connection.send(self._connected(admission))
-            await self._read(socket, connection, changes_seen)
+            drain = self._drains.enter(connection, drain_id)
+            connection.send(self._connected(admission) | {"drain": drain})
+            await self._read(socket, connection, changes_seen, drains_seen)
         finally:
             self._fanout.leave(connection)
             self._connections.remove(connection)
             self._presence.ended(connection.id)
 
     async def _read(
-        self, socket: ServerConnection, connection: Connection, changes_seen: int
+        self,
+        socket: ServerConnection,
+        connection: Connection,
+        changes_seen: int,
+        drains_seen: int,
     ) -> None:
         call_later = asyncio.get_running_loop().call_later
         lifetime = self._settings.socket.max_lifetime_seconds
@@ -319,9 +341,11 @@ class Gateway:
             # socket here yet.
             if self._watch.changes != changes_seen:
                 await self._watch.check(connection.session_id)
+            if self._drains.changes != drains_seen:
+                await self._drains.look_at(connection)
             async for message in socket:
                 silence.cancel()
-                if connection.is_ending:
+                if connection.is_ending or connection.is_silent:
                     continue
                 for action in receive(connection.state, message, time.monotonic()):
                     await self._carry_out(connection, action)
@@ -355,6 +379,8 @@ class Gateway:
                 connection.send(with_ref(frame, ref))
             case Typing(channel_id):
                 self._typists.says(connection.session_id, connection.user_id, channel_id)
+            case DrainAck(event_id, ref):
+                self._drains.ack(connection, event_id, ref)
             case Close(code):
                 connection.close(Refusal(code), after_acks=True)
 
@@ -393,7 +419,6 @@ class Gateway:
                 admission.client_content_version,
                 admission.now,
             ),
-            "drain": None,
         }
 
 

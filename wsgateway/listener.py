@@ -20,6 +20,7 @@ from psycopg import AsyncConnection
 from db.connections import FAILED, UNAVAILABLE, cut
 from db.notifications import (
     ConnectionsReplaced,
+    DrainsChanged,
     Heartbeat,
     LogGrown,
     MembersGone,
@@ -31,6 +32,7 @@ from db.notifications import (
     listen,
     receive,
 )
+from wsgateway.drain_watch import DrainWatch
 from wsgateway.fanout import Fanout
 from wsgateway.lockouts import Lockouts
 from wsgateway.member_watch import MemberWatch
@@ -63,6 +65,7 @@ class Listener:
         watch: SessionWatch,
         members: MemberWatch,
         releases: ReleaseWatch,
+        drains: DrainWatch,
         writer: Writer,
         presence: Presence,
         lockouts: Lockouts,
@@ -73,6 +76,7 @@ class Listener:
         self._watch = watch
         self._members = members
         self._releases = releases
+        self._drains = drains
         self._writer = writer
         self._presence = presence
         self._lockouts = lockouts
@@ -113,6 +117,7 @@ class Listener:
     async def _look_at_everything(self) -> None:
         await self._watch.sweep()
         await self._releases.read()
+        await self._drains.read()
         await self._members.sweep()
         await self._fanout.look_at_everything()
         await self._presence.report()
@@ -126,6 +131,7 @@ class Listener:
         match notice:
             case SessionsChanged(session_ids):
                 await self._watch.changed(session_ids)
+                await self._drains.sessions_changed(session_ids)
             case ConnectionsReplaced(connection_ids) if connection_ids is not None:
                 self._presence.replaced(connection_ids)
             case LogGrown(last_seqs, backend_pid) if last_seqs is not None:
@@ -133,8 +139,9 @@ class Listener:
                     self._fanout.grown(last_seqs)
             case MembersGone(channel_ids):
                 await self._members.changed(channel_ids)
-            case ReleaseChanged():
+            case ReleaseChanged() | DrainsChanged():  # mostly they come together
                 await self._releases.read()
+                await self._drains.read()
             case Heartbeat(beat):
                 if beat == self._beat:
                     self._beat = None

@@ -62,13 +62,21 @@ class Typing:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainAck:
+    """The client has saved what it must."""
+
+    event_id: int
+    ref: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """An error frame with this code goes out, then the close code that belongs to it."""
 
     code: str
 
 
-Action = Reply | Pong | Subscribe | Unsubscribe | Send | Typing | Close
+Action = Reply | Pong | Subscribe | Unsubscribe | Send | Typing | DrainAck | Close
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +179,10 @@ def _typing(state: SocketState, frame: Fields, ref: str | None) -> Action:
     return Typing(frame.required("channel_id", fields.row_id))
 
 
+def _drain_ack(state: SocketState, frame: Fields, ref: str | None) -> Action:
+    return DrainAck(frame.required("event_id", fields.row_id), ref)
+
+
 def _ping(state: SocketState, frame: Fields, ref: str | None) -> Action:
     return Pong(ref)
 
@@ -180,5 +192,6 @@ _HANDLERS: Mapping[str, Callable[[SocketState, Fields, str | None], Action]] = {
     "unsubscribe": _unsubscribe,
     "send": _send,
     "typing": _typing,
+    "drain_ack": _drain_ack,
     "ping": _ping,
 }

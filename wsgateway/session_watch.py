@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from db.connections import AsyncPool
 from db.sessions import EndedSession, list_ended_sessions, touch_sessions
@@ -29,7 +29,6 @@ _CODES = {
     "revoked": "session_revoked",
     "expired": "session_revoked",
     "disabled": "account_disabled",
-    "drained": "drained",
 }
 
 
@@ -41,11 +40,13 @@ class SessionWatch:
         *,
         idle_days: int,
         unverified_max_seconds: int,
+        overdue: Callable[[int], None],
     ) -> None:
         self._pool = pool
         self._connections = connections
         self._idle_days = idle_days
         self._unverified_max_seconds = unverified_max_seconds
+        self._overdue = overdue
         self._verified_at = time.monotonic()
         self._touched_at = time.monotonic()
         # Counts the changes that were heard of, so that an admission can tell whether one of them
@@ -97,6 +98,9 @@ class SessionWatch:
             self._end(session, read_at)
 
     def _end(self, session: EndedSession, read_at: float) -> None:
+        if session.cause == "drained":
+            self._overdue(session.session_id)  # closed by the drain's own watch, staggered
+            return
         code = _CODES[session.cause]
         farewell = None
         if code == "session_revoked":

@@ -216,7 +216,7 @@ def _refuse(pending: PendingSend, refusal: Refusal) -> None:
         refusal, ref=pending.send.ref, client_msg_id=str(pending.send.client_msg_id)
     )
     _settle(pending, frame)
-    if refusal.code == "session_revoked":
+    if refusal.code == "session_revoked" and not pending.connection.is_silent:
         pending.connection.close(refusal)
     elif refusal.code == "rate_limited" and pending.connection.patience.lost(
         pending.submitted_at, told_at=time.monotonic()

@@ -113,7 +113,16 @@ GRANT EXECUTE ON FUNCTION hold_release_policy, describe_outdated_sessions,
     activate_release_with_drain, roll_back_release TO gatehouse_api;
 
 -- Drains go through functions, which enrol, decide and audit.
-GRANT EXECUTE ON FUNCTION note_client_version TO gatehouse_api;
+GRANT SELECT (id, status, reason, release_id, scope, started_at, deadline, grace_seconds)
+    ON publish_drain_events TO gatehouse_api;
+GRANT SELECT (drain_id, session_id, user_id, client_version, client_content_version, enrolled_at,
+              notified_at, acked_at, closed_at, revoked_at, outcome)
+    ON publish_drain_session_audit TO gatehouse_api;
+GRANT EXECUTE ON FUNCTION note_client_version, start_drain, cancel_drain, drain_counts
+    TO gatehouse_api;
+GRANT SELECT (id, status, reason, deadline) ON publish_drain_events TO gatehouse_gateway;
+GRANT SELECT (drain_event_id) ON user_sessions TO gatehouse_gateway;
+GRANT EXECUTE ON FUNCTION note_drain_receipts, finish_drain TO gatehouse_gateway;
 
 -- Limits are touched through functions alone; events are written and never changed.
 GRANT EXECUTE ON FUNCTION reserve_attempt TO gatehouse_api;

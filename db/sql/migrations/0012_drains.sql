@@ -39,6 +39,20 @@ CREATE TABLE publish_drain_events (
 CREATE UNIQUE INDEX publish_drain_events_one_active ON publish_drain_events (status)
     WHERE status = 'draining';
 
+-- Wakes every gateway: "look which drain there is".
+CREATE FUNCTION on_drains_changed() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, public, pg_temp
+AS $$
+BEGIN
+    PERFORM pg_notify('gatehouse_drains', '');
+    RETURN NULL;
+END;
+$$;
+
+CREATE TRIGGER drains_changed AFTER INSERT OR UPDATE ON publish_drain_events
+    FOR EACH STATEMENT EXECUTE FUNCTION on_drains_changed();
+
 -- A receipt for each session that was enrolled. No foreign keys: deleting a session must not delete
 -- the evidence.
 CREATE TABLE publish_drain_session_audit (
@@ -104,7 +118,8 @@ SELECT
     s.ip,
     s.client_version,
     s.drain_event_id,
-    s.drain_deadline_at
+    s.drain_deadline_at,
+    u.is_admin
 FROM user_sessions s
 JOIN users u ON u.id = s.user_id
 WHERE s.revoked_at IS NULL
@@ -144,6 +159,7 @@ CREATE FUNCTION start_drain(
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
+SET lock_timeout = '4s'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -300,20 +316,32 @@ AS $$
     WHERE r.drain_id = p_drain_id
 $$;
 
-CREATE FUNCTION drain_counts(p_drain_id bigint) RETURNS jsonb
+-- How far it is: acked, closed, unreachable and cancelled are one each, so they add up to enrolled in
+-- the end.
+CREATE FUNCTION drain_counts(p_drain_id bigint) RETURNS TABLE (
+    enrolled bigint, acked bigint, closed bigint, unreachable bigint, cancelled bigint,
+    revoked bigint
+)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, public, pg_temp
 AS $$
-    SELECT jsonb_build_object(
-        'enrolled', count(*),
-        'acked', count(r.acked_at),
-        'closed', count(*) FILTER (WHERE r.outcome = 'closed'),
-        'unreachable', count(*) FILTER (WHERE r.outcome = 'unreachable'),
-        'cancelled', count(*) FILTER (WHERE r.outcome = 'cancelled'),
-        'revoked', count(r.revoked_at)
-    )
-    FROM publish_drain_session_audit r
-    WHERE r.drain_id = p_drain_id
+    SELECT
+        count(*),
+        count(*) FILTER (WHERE o.outcome = 'acked'),
+        count(*) FILTER (WHERE o.outcome = 'closed'),
+        count(*) FILTER (WHERE o.outcome = 'unreachable'),
+        count(*) FILTER (WHERE o.outcome = 'cancelled'),
+        count(o.revoked_at)
+    FROM (
+        SELECT
+            r.revoked_at,
+            coalesce(r.outcome, CASE
+                WHEN r.acked_at IS NOT NULL THEN 'acked'
+                WHEN r.closed_at IS NOT NULL THEN 'closed'
+            END) AS outcome
+        FROM publish_drain_session_audit r
+        WHERE r.drain_id = p_drain_id
+    ) o
 $$;
 
 -- The end of both ways out: freezes the rows, and puts the digest of the receipts into the chain.
@@ -336,7 +364,7 @@ BEGIN
         p_actor,
         CASE p_status WHEN 'cancelled' THEN 'drain.cancel' ELSE 'drain.complete' END,
         p_request_id, p_ip, NULL, p_reason,
-        drain_counts(p_drain_id) || jsonb_build_object(
+        (SELECT to_jsonb(c) FROM drain_counts(p_drain_id) c) || jsonb_build_object(
             'drain_id', p_drain_id, 'receipts_sha256', encode(v_digest, 'hex')
         )
     ) a;
@@ -350,6 +378,7 @@ RETURNS TABLE (drain_id bigint, audit_id bigint, audit_hash bytea)
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
+SET lock_timeout = '4s'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -396,6 +425,7 @@ BEGIN
 END;
 $$;
 
+-- Without a reason the drain's own stands in the audit trail.
 -- 'cancelled'; 'too_late' at and after the deadline, and for one that has finished; 'unknown'.
 CREATE FUNCTION cancel_drain(
     p_drain_id bigint, p_actor text, p_reason text, p_request_id text, p_ip inet
@@ -403,17 +433,18 @@ CREATE FUNCTION cancel_drain(
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
+SET lock_timeout = '4s'
 AS $$
 #variable_conflict use_column
 DECLARE
     v_drain publish_drain_events;
 BEGIN
-    PERFORM require_actor(p_actor, p_reason);
     SELECT d.* INTO v_drain FROM publish_drain_events d WHERE d.id = p_drain_id FOR UPDATE;
     IF NOT FOUND THEN
         RETURN QUERY SELECT 'unknown', NULL::bigint, NULL::bytea;
         RETURN;
     END IF;
+    PERFORM require_actor(p_actor, coalesce(p_reason, v_drain.reason));
     IF v_drain.status = 'draining' THEN
         PERFORM pg_advisory_xact_lock(72013004);
         PERFORM s.id FROM user_sessions s
@@ -430,7 +461,9 @@ BEGIN
     WHERE drain_id = p_drain_id;
     RETURN QUERY
     SELECT 'cancelled', s.audit_id, s.audit_hash
-    FROM seal_drain(p_drain_id, 'cancelled', p_actor, p_reason, p_request_id, p_ip) s;
+    FROM seal_drain(
+        p_drain_id, 'cancelled', p_actor, coalesce(p_reason, v_drain.reason), p_request_id, p_ip
+    ) s;
 END;
 $$;
 

@@ -10,6 +10,9 @@ LISTEN gatehouse_replaced
 -- name: listen_release
 LISTEN gatehouse_release
 
+-- name: listen_drains
+LISTEN gatehouse_drains
+
 -- name: listen_members
 LISTEN gatehouse_members
 
