@@ -110,7 +110,7 @@ def told(
         "event": event,
         "user_id": user_id,
         "session_id": session_id,
-        "ip": str(ip),
+        "ip": None if ip is None else str(ip),
         **details,
     }
     logger.info("security event: %s", event, extra={"fields": fields})

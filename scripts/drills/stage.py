@@ -13,8 +13,6 @@ from scripts.drills.cast import Cast, Seat, until_closed
 from scripts.drills.operator import REASON, Operator
 from scripts.drills.report import DrillFailed, Report, WouldDisturb
 
-CALL_TO_END = "from the call to the last socket's end"
-
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
@@ -66,11 +64,8 @@ class Stage:
 
     async def revoke(
         self, report: Report, selector: dict[str, Any], psql: str, ends: Sequence[Seat]
-    ) -> float:
-        """Counts, ends the sessions, waits for the last socket, and checks all three.
-
-        Returns the moment before the call, on time.perf_counter.
-        """
+    ) -> None:
+        """Counts, ends the sessions, waits for the last socket, and checks all three."""
         body = {**selector, "reason": REASON}
         path = "/ops/sessions/revoke"
         counted = await self.operator.do(report, "POST", path, {**body, "dry_run": True})
@@ -81,8 +76,9 @@ class Stage:
         since = time.perf_counter()
         done = await self.operator.do(report, "POST", path, body, action="sessions.revoke")
         report.saw(f"matched {done['matched']}, revoked {done['revoked']}")
-        await self.expect_closed(report, since, ends, 4501)
-        return since
+        (name,) = selector
+        figure = f"from the call to the last socket's end, by {name}"
+        await self.expect_closed(report, since, ends, 4501, figure)
 
     async def expect_closed(
         self,
@@ -90,7 +86,7 @@ class Stage:
         since: float,
         ends: Sequence[Seat],
         code: int,
-        figure: str = CALL_TO_END,
+        figure: str,
     ) -> None:
         """`since` is the moment that the promise counts from; it may lie ahead."""
         ahead = max(0.0, since - time.perf_counter())

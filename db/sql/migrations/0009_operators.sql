@@ -315,6 +315,24 @@ CREATE TRIGGER users_deleted_by_hand AFTER DELETE ON users
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION on_statement_by_hand();
 
+-- The services' own statements are told apart before anything is counted: this is their hot path.
+CREATE TRIGGER members_updated_by_hand AFTER UPDATE ON chat_members
+    REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT WHEN (session_user NOT IN ('gatehouse_api', 'gatehouse_gateway'))
+    EXECUTE FUNCTION on_statement_by_hand();
+CREATE TRIGGER members_deleted_by_hand AFTER DELETE ON chat_members
+    REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT WHEN (session_user NOT IN ('gatehouse_api', 'gatehouse_gateway'))
+    EXECUTE FUNCTION on_statement_by_hand();
+CREATE TRIGGER messages_updated_by_hand AFTER UPDATE ON chat_messages
+    REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT WHEN (session_user NOT IN ('gatehouse_api', 'gatehouse_gateway'))
+    EXECUTE FUNCTION on_statement_by_hand();
+CREATE TRIGGER messages_deleted_by_hand AFTER DELETE ON chat_messages
+    REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT WHEN (session_user NOT IN ('gatehouse_api', 'gatehouse_gateway'))
+    EXECUTE FUNCTION on_statement_by_hand();
+
 -- TRUNCATE has no rows to show, and must wake the gateways too.
 CREATE FUNCTION on_truncated() RETURNS trigger
 LANGUAGE plpgsql
