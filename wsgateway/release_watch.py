@@ -8,18 +8,22 @@ with the policy, and ours only counts on from there. Admins are told, never clos
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from db.connections import AsyncPool
+from db.connections import FAILED, UNAVAILABLE, AsyncPool
 from db.releases import PolicyNow, find_policy_async
+from db.sessions import list_ended_sessions
 from rules.errors import Refusal
 from rules.versions import ReleasePolicy, is_below_minimum, is_update_required, version_status
 from wsgateway.connection import Connection
 from wsgateway.connections import Connections
 from wsgateway.framing import text_frame
+
+logger = logging.getLogger("gatehouse.gateway")
 
 LOOK_EVERY_SECONDS = 0.25
 # Those who must update do not all ask for it at once. After a lost notification a sweep comes first
@@ -77,13 +81,28 @@ class ReleaseWatch:
         return None
 
     async def _close_outdated(self) -> None:
-        outdated = self._outdated()
+        outdated = await self._without_ended(self._outdated())
         random.shuffle(outdated)
         for connection in outdated:
             # Asked again: the release may have been taken back meanwhile.
             if self._is_outdated(connection, self._now()):
                 self._close(connection)
                 await asyncio.sleep(SPREAD_SECONDS / len(outdated))
+
+    async def _without_ended(self, outdated: list[Connection]) -> list[Connection]:
+        """A drain has the deadline of its release. Whom it has ended is drained, and told so by
+        wsgateway/session_watch.py; what cannot be read is no reason to serve anybody."""
+        if not outdated:
+            return []
+        session_ids = {connection.session_id for connection in outdated}
+        try:
+            async with self._pool.connection() as connection:
+                ended = await list_ended_sessions(connection, session_ids)
+        except (FAILED, *UNAVAILABLE) as error:
+            logger.warning("outdated sockets close unread: %s", type(error).__name__)
+            return outdated
+        gone = {session.session_id for session in ended}
+        return [connection for connection in outdated if connection.session_id not in gone]
 
     def _outdated(self) -> list[Connection]:
         """Compared once a version, not once a socket: mostly there are few."""

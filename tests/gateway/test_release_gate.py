@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from db.operators import Operator
-from db.releases import NewRelease, Outcome, activate_release, roll_back_release
+from db.releases import DrainScope, NewRelease, Outcome, activate_release, roll_back_release
 from tests.gateway.conftest import House, open_house
 from tests.support.cluster import Cluster
 from tests.support.processes import wait_until
@@ -52,10 +52,16 @@ def _knows(house: House, sockets: Sockets, gateway: int, latest: str | None) -> 
     return bool(status["latest_version"] == latest)
 
 
-def activate(house: House, latest: str, minimum: str | None = None, grace: int = 0) -> Outcome:
+def activate(
+    house: House,
+    latest: str,
+    minimum: str | None = None,
+    grace: int = 0,
+    drain: DrainScope = DrainScope.NONE,
+) -> Outcome:
     with house.database.connect("api") as api, api.transaction():
         return activate_release(
-            api, OLGA, NewRelease(latest, minimum, grace_seconds=grace), dry_run=False
+            api, OLGA, NewRelease(latest, minimum, grace_seconds=grace, drain=drain), dry_run=False
         )
 
 
@@ -144,6 +150,22 @@ class TestInside:
             assert each.unread[-1]["version_status"]["update_required"] is True
         assert gatehouse.people.one(passed, deadline).total_seconds() < 5
         assert all(each.is_alive() for each in new)
+
+    def test_whoever_the_release_drains_is_drained_and_not_refused(
+        self, gatehouse: House, sockets: Sockets
+    ) -> None:
+        """Gate and drain have one deadline; what a client is told must not be left to chance."""
+        people = gatehouse.people
+        opened = []
+        for number in range(10):
+            person = people.person(version="1.9")
+            ticket = people.ticket(person, version="1.9")
+            opened.append(sockets.admitted(gatehouse.ports[number % 2], ticket))
+        done = activate(gatehouse, "2.0", "2.0", grace=1, drain=DrainScope.OUTDATED)
+        assert done.enrolled >= 10
+        for each in opened:
+            assert each.closed() == (4510, "drained")
+        people.owner.execute("SELECT finish_drain('test', 0)")
 
     def test_an_admin_stays(self, gatehouse: House, sockets: Sockets) -> None:
         admin = gatehouse.people.person()

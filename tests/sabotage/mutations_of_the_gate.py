@@ -188,4 +188,12 @@ MUTATIONS_OF_THE_GATE = (
         (_DB,),
         "gate and drain agree about the deadline",
     ),
+    Mutation(
+        "drained-or-refused-by-chance",
+        _WATCH,
+        "        outdated = await self._without_ended(self._outdated())\n",
+        "        outdated = self._outdated()\n",
+        (_SOCKET,),
+        "whom a release drains is drained",
+    ),
 )
