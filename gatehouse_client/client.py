@@ -103,8 +103,9 @@ class Client:
             if error.code == "session_revoked":
                 self._session_is_over()
             # "unauthorized" too: after a leak the API does not know the key any more, while the
-            # refresh token is as good as before. A second refusal is final.
-            if token is None or error.code not in ("token_expired", "unauthorized"):
+            # refresh token is as good as before. And "drained": to a client that has been updated
+            # the refresh gives a new session. A second refusal is final.
+            if token is None or error.code not in ("token_expired", "unauthorized", "drained"):
                 raise
         async with self._refreshing:
             if self._access_token == token:  # else somebody else has done it meanwhile

@@ -1,7 +1,7 @@
 """The live connection: it comes back by itself, resumes where it was, and loses no send.
 
 Events are the server's frames as dictionaries (`message`, `deleted`, `joined`, `left`, `removed`,
-`typing`, `drain_started` ...), and some of the library's own:
+`typing`, `drain_started`, `update_required` ...), and some of the library's own:
 
     {"type": "online"}                                  after every (re)connect
     {"type": "offline", "code", "reason", "seconds"}    it comes back after so many seconds
@@ -11,7 +11,9 @@ Events are the server's frames as dictionaries (`message`, `deleted`, `joined`, 
                                                         (a restored database): read it anew
 
 A channel's entries come with every seq once, ascending, over all reconnects; what is skipped is
-told by `missed` or `rewound` first.
+told by `missed` or `rewound` first. A drain is told by `drain_started` once, however often the
+connection breaks meanwhile; whoever comes back in the middle of it gets a `drain_warning`, and a
+`drain_cancelled` where it ended while nobody listened.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from gatehouse_client import backoff
 from gatehouse_client.close_codes import SENT_WRONG, Advice, advice_on
+from gatehouse_client.drains import REF as DRAIN_REF
+from gatehouse_client.drains import Drains, ack_frame
 from gatehouse_client.errors import ApiError, LiveEnded
 from gatehouse_client.inbox import Event, Inbox
 from gatehouse_client.outbox import Outbox, Pending
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from gatehouse_client.client import Client
 
 ENTRY_TYPES = frozenset({"message", "deleted", "joined", "left"})
+DRAIN_TYPES = frozenset({"drain_started", "drain_warning", "drain_cancelled"})
 _ANSWERS_FOR_NOBODY = frozenset({"unsubscribed", "pong"})
 
 
@@ -53,6 +58,7 @@ class Live(AsyncIterator[Event]):
         self._client = client
         self._frames_per_second = frames_per_second
         self._outbox = Outbox()
+        self._drains = Drains()
         self._inbox = Inbox(max_events, self._somebody_waits)
         self._subscriptions = Subscriptions(self._inbox, client.entries)
         # What goes out on this connection; None while there is none.
@@ -127,6 +133,18 @@ class Live(AsyncIterator[Event]):
         """Tells the others that somebody is typing; they hear of it once in 3 s at most."""
         self._transmit(json.dumps({"type": "typing", "channel_id": channel_id}))
 
+    async def acknowledge_drain(self, event_id: int) -> None:
+        """Tells the server that everything which must be saved before the deadline has been.
+
+        Returns once it has noted that. Raises SendRefused when the drain does not concern us, or
+        no longer does.
+        """
+        self._raise_if_ended()
+        noted = self._drains.acknowledge(event_id)
+        self._inbox.nudge()
+        self._transmit(ack_frame(event_id))
+        await asyncio.shield(noted)
+
     # From here on: the one task that owns the connection.
 
     async def _run(self) -> None:
@@ -188,9 +206,13 @@ class Live(AsyncIterator[Event]):
             self._transmit(subscribe)
         for pending in self._outbox.reconnected():
             self._transmit(pending)
+        for ack in self._drains.reconnected():
+            self._transmit(ack)
         if self._outgoing.empty():  # the gateway hangs up on who says nothing at all
             self._transmit(json.dumps({"type": "ping"}))
         self._inbox.put({"type": "online"})
+        for event in self._drains.connected(frame.get("drain")):
+            self._inbox.put(event)
         writing = asyncio.create_task(self._write(link, self._outgoing))
         try:
             while True:
@@ -234,9 +256,15 @@ class Live(AsyncIterator[Event]):
                 asyncio.get_running_loop().call_later(seconds, self._transmit, pending)
         elif kind == "error" and str(frame.get("ref", "")).startswith("subscribe "):
             self._subscriptions.refused(frame)
+        elif kind == "drain_acked":
+            self._drains.acked(frame["event_id"])
+        elif kind == "error" and str(frame.get("ref", "")).startswith(DRAIN_REF):
+            self._drains.refused(frame)
         elif kind not in _ANSWERS_FOR_NOBODY:
             if kind == "removed":
                 self._subscriptions.drop(frame["channel_id"])
+            if kind in DRAIN_TYPES:
+                self._drains.heard(frame)
             self._inbox.put(frame)
 
     def _online_seconds(self) -> float:
@@ -244,7 +272,7 @@ class Live(AsyncIterator[Event]):
         return 0.0 if self._online_at is None else now - self._online_at
 
     def _somebody_waits(self) -> bool:
-        return bool(self._outbox) or self._subscriptions.is_joining()
+        return bool(self._outbox) or bool(self._drains) or self._subscriptions.is_joining()
 
     def _raise_if_ended(self) -> None:
         if self._ended is not None:
@@ -256,4 +284,5 @@ class Live(AsyncIterator[Event]):
         self._ended = ended
         self._inbox.end(for_readers or ended)
         self._outbox.fail_all(ended)
+        self._drains.fail_all(ended)
         self._subscriptions.fail_all(ended)

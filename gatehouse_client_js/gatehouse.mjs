@@ -8,6 +8,9 @@ const SENT_WRONG = { 1003: "unsupported_data", 1007: "bad_utf8", 1008: "policy",
 /** The longest wait before attempt 0, 1, 2 ...; the wait is a random part of it (full jitter). */
 export const backoffBound = (attempt) => Math.min(30, 0.5 * 2 ** Math.min(attempt, 16));
 export const backoffDelay = (attempt, random = Math.random) => random() * backoffBound(attempt);
+// What the API answers while the refresh token is good: the access token is old, its key withdrawn
+// after a leak, or its session drained, and to an updated client the refresh gives a new one.
+const REFRESHABLE = ["token_expired", "unauthorized", "drained"];
 const pause = (seconds) => new Promise((wake) => setTimeout(wake, seconds * 1000));
 /** `code` is what to decide by. Names: ApiError (also `status`, `details`): an HTTP call was
  * refused. SendRefused: the message, or the subscription, is. LiveEnded: the connection is over. */
@@ -39,14 +42,14 @@ export class Client {
     this.#refreshToken = storedToken;
     return (this.#refreshing ??= this.#refreshOnce().finally(() => (this.#refreshing = null)));
   }
-  /** Any call as the person who is logged in; refreshes and repeats where the token has expired. */
+  /** Any call as the person who is logged in; where a refresh may help, refreshes and repeats. */
   async call(method, path, body) {
     const token = this.#accessToken;
     try {
       return await this.#fetch(method, path, body, token);
     } catch (error) {
       if (error.code === "session_revoked") this.options.onSession(null);
-      if (error.code !== "token_expired") throw error;
+      if (!token || !REFRESHABLE.includes(error.code)) throw error;
     }
     if (this.#accessToken === token) await this.refresh(); // else somebody else has done it
     return this.#fetch(method, path, body, this.#accessToken);
@@ -86,8 +89,11 @@ class Live {
   #link = null; #ended = null; #wake; #numbers = 0;
   #channels = new Map(); // by id: a Wish with `lastSeq`, and the `link` on which it was granted
   #outbox = new Map(); // by client_msg_id: a Wish
+  #drain = null; #drainAcks = new Map(); // the drain that was told; by event_id: a Wish
   constructor(client, onEvent) { Object.assign(this, { client, onEvent }).#run(); }
-  get #wishes() { return [...this.#channels.values(), ...this.#outbox.values()]; }
+  get #wishes() {
+    return [this.#channels, this.#outbox, this.#drainAcks].flatMap((map) => [...map.values()]);
+  }
   /** Entries after `lastSeq`, then every new one; without it, only what comes from now on. */
   async subscribe(channelId, lastSeq) {
     if (this.#ended) throw this.#ended;
@@ -110,6 +116,15 @@ class Live {
     this.#outbox.set(id, message);
     this.#transmit(message);
     return message.promise;
+  }
+  /** Everything that must be saved before the drain's deadline has been; done once that is noted. */
+  async acknowledgeDrain(event_id) {
+    if (this.#ended) throw this.#ended;
+    const known = this.#drainAcks.get(event_id);
+    const ack = known ?? new Wish({ type: "drain_ack", event_id, ref: `drain_ack ${event_id}` });
+    this.#drainAcks.set(event_id, ack);
+    if (!known) this.#transmit(ack);
+    await ack.promise;
   }
   close() { this.#end(null, "closed here"); }
   async #run() {
@@ -168,6 +183,7 @@ class Live {
       link.onlineAt = performance.now();
       for (const wish of this.#wishes) this.#transmit(wish);
       this.#emit({ type: "online" });
+      this.#hearOfDrain(frame.drain ?? null);
     } else if (["message", "deleted", "joined", "left"].includes(type)) {
       if (channel?.link === link) this.#handOn(channel, frame);
     } else if (type === "subscribed") {
@@ -175,14 +191,28 @@ class Live {
     } else if (type === "ack") {
       this.#outbox.delete(frame.client_msg_id);
       message?.resolve(frame);
+    } else if (type === "drain_acked") {
+      this.#drainAcks.get(frame.event_id)?.resolve();
+      this.#drainAcks.delete(frame.event_id);
     } else if (type === "error") {
+      const ack = [...this.#drainAcks.values()].find((one) => ref && one.frame.ref === ref);
+      if (ack) this.#drainAcks.delete(ack.frame.event_id);
+      if (ack) return ack.reject(new GatehouseError("SendRefused", frame));
       if (message) this.#refuse(message, frame);
       else if (!ref) this.#emit(frame);
       else this.#lose([...this.#channels.values()].find((one) => one.frame.ref === ref), frame);
     } else if (type !== "unsubscribed" && type !== "pong") {
       if (type === "removed") this.#channels.delete(id);
+      if (type.startsWith("drain_")) this.#drain = type === "drain_cancelled" ? null : frame.event_id;
       this.#emit(frame);
     }
+  }
+  /** What `connected` says of it: told once, and again as a warning; or over while we were away. */
+  #hearOfDrain(drain) {
+    const [known, now] = [this.#drain, drain?.event_id ?? null];
+    this.#drain = now;
+    if (known && known !== now) this.#emit({ type: "drain_cancelled", event_id: known });
+    if (now) this.#emit({ type: known === now ? "drain_warning" : "drain_started", ...drain });
   }
   /** What was missed, first; the channel is live from then on. */
   async #resume(channel, { channel_id, first_seq, last_seq, recovered, entries }, link) {

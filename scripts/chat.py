@@ -1,9 +1,11 @@
 """A chat in the terminal, on the channel Global: it reconnects and resumes by itself.
 
     scripts/chat [API_URL] [--email E] [--register] [--name N] [--channel ID] [--password-file F]
+                 [--client-version V]
 
 What is not given is asked for. Lines from standard input, a terminal or a pipe, are sent; Ctrl-D or
-Ctrl-C ends it. Exit codes: 0, or 1 when something typed could not be sent or nobody can be reached.
+Ctrl-C ends it. In a drain it acknowledges as soon as every line has been stored. Exit codes: 0, or
+1 when something typed could not be sent or nobody can be reached.
 """
 
 from __future__ import annotations
@@ -75,6 +77,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--register", action="store_true", help="make a new account")
     parser.add_argument("--password-file", type=Path, help="a file with the password")
     parser.add_argument("--channel", type=int, default=1)
+    parser.add_argument("--client-version", help="what the release gate takes it for, like 1.4.2")
     return parser.parse_args(arguments)
 
 
@@ -106,7 +109,9 @@ async def _chat(options: argparse.Namespace, credentials: Credentials) -> int:
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
-        client = Client(options.api_url, websocket_url=options.ws_url)
+        client = Client(
+            options.api_url, websocket_url=options.ws_url, client_version=options.client_version
+        )
     except ValueError as error:
         raise CannotStart(str(error)) from None
     async with client:
@@ -140,6 +145,8 @@ class Talk:
         self._shown_seq = 0
         self._shown = asyncio.Event()
         self._unsent = 0
+        self._sending = asyncio.Lock()
+        self._leaving: set[asyncio.Task[None]] = set()
 
     async def run(self, after_seq: int) -> int:
         """Ends with the input, after everything typed has been acknowledged."""
@@ -157,6 +164,7 @@ class Talk:
                     task.result()
                 tasks -= done
         finally:
+            tasks |= self._leaving
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -175,15 +183,24 @@ class Talk:
             line = line_of(event)
             if line is not None:
                 self._terminal.say(line)
+            if event["type"] == "drain_started":
+                self._leaving.add(asyncio.create_task(self._acknowledge(event["event_id"])))
             if "seq" in event:
                 self._shown_seq = event["seq"]
                 self._shown.set()
+
+    async def _acknowledge(self, event_id: int) -> None:
+        """What we must save is what was typed: nothing else gets lost with the connection."""
+        with contextlib.suppress(SendRefused, LiveEnded):  # called off, or over before that
+            async with self._sending:
+                await self._live.acknowledge_drain(event_id)
 
     async def _write(self) -> None:
         seq = 0
         while (line := await self._terminal.lines.get()) is not None:
             if line.strip():
-                seq = max(seq, await self._send(line))
+                async with self._sending:
+                    seq = max(seq, await self._send(line))
         # What was typed last is shown before we go, also when the input was a pipe.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ECHO_SECONDS):

@@ -56,12 +56,26 @@ def line_of(event: dict[str, Any]) -> str | None:
             line = f"* the server was set back to {event['last_seq']}"
         case "error":
             line = f"* {event.get('message')}"
+        case "drain_started" | "drain_warning":
+            seconds = event["seconds_remaining"]
+            line = f"* everybody must leave in {seconds:.0f} s, and may update: {event['reason']}"
+        case "drain_cancelled":
+            line = "* you may stay: nobody has to leave any more"
+        case "update_available" | "update_required":
+            line = _about_version(kind, event["version_status"])
         case "online" | "typing":
             return None
-        case _:  # a release, a drain, a revocation: the close that follows says the rest
+        case _:  # a revocation: the close that follows says the rest
             reason = event.get("reason")
             line = f"* {kind}: {reason}" if reason else f"* {kind}"
     return printable(line)
+
+
+def _about_version(kind: str, status: dict[str, Any]) -> str:
+    where = f" ({status['update_url']})" if status["update_url"] else ""
+    if kind == "update_available":
+        return f"* version {status['latest_version']} is out{where}"
+    return f"* this version must be updated{where}"
 
 
 def _columns_of(character: str) -> int:

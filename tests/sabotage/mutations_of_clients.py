@@ -8,9 +8,42 @@ _JS = "gatehouse_client_js/gatehouse.mjs"
 _CHECKER_TESTS = ("tests/chaos/test_checker.py",)
 _CHECKER = "tests/chaos/checker.py"
 _CHAOS = ("tests/chaos/test_short_run.py",)
+_PYTHON = ("tests/client/test_scenario.py",)
 _NODE = ("tests/javascript/test_scenario.py::test_the_scenario_in_node",)
 
 MUTATIONS_OF_CLIENTS = (
+    Mutation(
+        "js-acknowledges-a-drain-once",
+        _JS,
+        "return [this.#channels, this.#outbox, this.#drainAcks]",
+        "return [this.#channels, this.#outbox]",
+        _NODE,
+        "an acknowledgement that was not answered is given again after a reconnect",
+    ),
+    Mutation(
+        "js-begins-a-drain-anew",
+        _JS,
+        'type: known === now ? "drain_warning" : "drain_started"',
+        'type: "drain_started"',
+        _NODE,
+        "a drain is told once over all reconnects",
+    ),
+    Mutation(
+        "acknowledges-a-drain-once",
+        "gatehouse_client/live.py",
+        "        for ack in self._drains.reconnected():\n            self._transmit(ack)\n",
+        "",
+        _PYTHON,
+        "an acknowledgement that was not answered is given again after a reconnect",
+    ),
+    Mutation(
+        "drain-called-off-unheard",
+        "gatehouse_client/drains.py",
+        "events = [] if known is None else",
+        "events = [] if True else",
+        ("tests/unit/test_client_library.py",),
+        "whoever was away learns that the drain was called off",
+    ),
     Mutation(
         "js-no-single-flight",
         _JS,

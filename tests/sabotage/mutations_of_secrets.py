@@ -201,8 +201,8 @@ MUTATIONS_OF_SECRETS = (
     Mutation(
         "client-gives-up-on-a-withdrawn-key",
         "gatehouse_client/client.py",
-        'error.code not in ("token_expired", "unauthorized"):\n',
-        'error.code not in ("token_expired",):\n',
+        'error.code not in ("token_expired", "unauthorized", "drained"):\n',
+        'error.code not in ("token_expired", "drained"):\n',
         (f"{_ROTATION_TESTS}::TestALeakedKey",),
         "after a leak nobody has to log in again",
     ),

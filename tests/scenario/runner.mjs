@@ -43,6 +43,10 @@ const actions = {
     const { seq, duplicate } = await lives.get(who).send(channel_id, content, id);
     return { seq, duplicate };
   },
+  async acknowledge({ who, event_id }) {
+    await lives.get(who).acknowledgeDrain(event_id);
+    return {};
+  },
   async events({ who }) {
     return { events: events.get(who) };
   },

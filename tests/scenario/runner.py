@@ -75,6 +75,10 @@ class Runner:
         ack = await live.send(command["channel_id"], command["content"], command.get("id"))
         return {"seq": ack["seq"], "duplicate": ack["duplicate"]}
 
+    async def acknowledge(self, command: Command) -> Answer:
+        await self._lives[command["who"]].acknowledge_drain(command["event_id"])
+        return {}
+
     async def events(self, command: Command) -> Answer:
         return {"events": self._events[command["who"]]}
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.scenario.actor import Actor
+from tests.scenario.draining_gateway import DRAIN, EVENT_ID, DrainingGateway
 from tests.scenario.scripted_gateway import ScriptedGateway
 from tests.support.databases import Database
 from tests.support.processes import Processes, ServiceProcess, wait_until
@@ -40,6 +41,7 @@ def run_all(
     refresh_once(actor, stack, gateways[1], api)
     sessions_end(actor, stack, gateways[1])
     every_close_code(actor, stack)
+    a_drain(actor, stack)
 
 
 def full_jitter(actor: Actor) -> None:
@@ -199,6 +201,26 @@ def every_close_code(actor: Actor, stack: Stack) -> None:
             assert gateway.visits[code] == 1
         for code in codes:
             actor.ask("close", f"on {code}")
+
+
+def a_drain(actor: Actor, stack: Stack) -> None:
+    """Told once over all reconnects, acknowledged until that is answered, and then final."""
+    with DrainingGateway() as gateway:
+        register(actor, stack, "Dee", gateway.url)
+        actor.ask("live", "Dee")
+        actor.wait_for(
+            "Dee", "told", lambda events: any(event["type"] == "drain_started" for event in events)
+        )
+        assert actor.ask("acknowledge", "Dee", event_id=EVENT_ID) == {}
+        assert gateway.acks == [[EVENT_ID], [EVENT_ID]]
+        assert actor.ask("acknowledge", "Dee", event_id=9) == {"error": "not_found"}
+        told = actor.events("Dee", "drain_started", "drain_warning", "drain_cancelled")
+        assert told == [{"type": "drain_started", **DRAIN}, {"type": "drain_warning", **DRAIN}]
+        gateway.go.set()
+        ended = actor.wait_for("Dee", "ended", lambda events: events[-1]["type"] == "ended")
+        assert ended[-1]["code"] == 4510
+        assert "error" in actor.ask("acknowledge", "Dee", event_id=EVENT_ID)
+        assert len(gateway.acks) == 2
 
 
 def stored_in(stack: Stack) -> list[tuple[int, str]]:

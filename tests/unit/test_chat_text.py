@@ -31,6 +31,34 @@ class TestPrintable:
             "    3  somebody: (erased)"
         )
 
+    def test_a_drain_says_how_long_there_is_and_whether_it_was_called_off(self) -> None:
+        drain = {
+            "event_id": 5,
+            "reason": "release\x1b2",
+            "deadline": "x",
+            "seconds_remaining": 29.6,
+        }
+        for kind in ("drain_started", "drain_warning"):
+            assert line_of({"type": kind, **drain}) == (
+                "* everybody must leave in 30 s, and may update: release\ufffd2"
+            )
+        assert line_of({"type": "drain_cancelled", "event_id": 5}) == (
+            "* you may stay: nobody has to leave any more"
+        )
+
+    @pytest.mark.parametrize(
+        ("kind", "url", "line"),
+        [
+            ("update_available", "https://a.example", "* version 2.0 is out (https://a.example)"),
+            ("update_required", None, "* this version must be updated"),
+        ],
+    )
+    def test_a_release_says_where_the_update_is(
+        self, kind: str, url: str | None, line: str
+    ) -> None:
+        status = {"latest_version": "2.0", "update_url": url}
+        assert line_of({"type": kind, "version_status": status}) == line
+
 
 class TestWidth:
     def test_wide_and_combining_characters_count_as_they_are_shown(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from gatehouse_client import ApiError, SendRefused, backoff
 from gatehouse_client.close_codes import Advice, advice_on
+from gatehouse_client.drains import Drains
 from gatehouse_client.inbox import Inbox
 from gatehouse_client.outbox import MAX_INTERNAL_ERRORS, Outbox
 from gatehouse_client.pace import Pace
@@ -103,6 +104,34 @@ class TestProgress:
         assert list(progress.skip_to(8)) == [6, 7, 8]
         assert list(progress.skip_to(8)) == []
         assert list(ChannelProgress(None).skip_to(8)) == []
+
+
+class TestDrains:
+    def test_whoever_was_away_learns_what_became_of_the_drain(self) -> None:
+        drains, one, two = Drains(), {"event_id": 1}, {"event_id": 2}
+        assert drains.connected(None) == []
+        assert drains.connected(one) == [{"type": "drain_started", "event_id": 1}]
+        assert drains.connected(one) == [{"type": "drain_warning", "event_id": 1}]
+        cancelled = {"type": "drain_cancelled", "event_id": 1}
+        assert drains.connected(two) == [cancelled, {"type": "drain_started", "event_id": 2}]
+        drains.heard({"type": "drain_cancelled", "event_id": 2})
+        assert drains.connected(None) == []
+        drains.heard({"type": "drain_started", "event_id": 3})
+        assert drains.connected(None) == [{"type": "drain_cancelled", "event_id": 3}]
+
+    def test_an_end_is_told_to_whoever_waits(self) -> None:
+        async def scenario() -> None:
+            drains = Drains()
+            noted = drains.acknowledge(1)
+            assert drains.acknowledge(1) is noted
+            drains.acked(2)  # nobody asked
+            drains.fail_all(OSError("gone"))
+            with pytest.raises(OSError, match="gone"):
+                await noted
+            assert not drains
+            assert drains.reconnected() == []
+
+        run(scenario())
 
 
 class TestOutbox:
