@@ -95,6 +95,7 @@ def client_frames() -> dict[str, Schema]:
             "content": ref("Content"),
         },
         "typing": {"channel_id": ref("Id")},
+        "drain_ack": {"event_id": ref("Id")},
         "ping": {},
     }
     return {
@@ -111,6 +112,7 @@ ANSWERS: Mapping[str, str | None] = {
     "unsubscribe": "unsubscribed",
     "send": "ack",
     "typing": None,
+    "drain_ack": "drain_acked",
     "ping": "pong",
 }
 
@@ -118,6 +120,14 @@ _REF: Schema = text(0, REF_MAX_CHARS, description="Echoed in the answer.")
 
 
 _SECONDS: Schema = {"type": "integer", "minimum": 1}
+
+
+_DRAIN: dict[str, Schema] = {
+    "event_id": ref("Id"),
+    "reason": {"type": "string", "minLength": 1},
+    "deadline": ref("Time"),
+    "seconds_remaining": {"type": "integer", "minimum": 0},
+}
 
 
 def server_frames() -> dict[str, Schema]:
@@ -132,7 +142,7 @@ def server_frames() -> dict[str, Schema]:
             "ping_seconds": _SECONDS,
             "max_lifetime_seconds": _SECONDS,
             "version_status": ref("VersionStatus"),
-            "drain": {"type": "null"},
+            "drain": {"oneOf": [closed(_DRAIN), {"type": "null"}]},
         },
         "subscribed": {
             "channel_id": ref("Id"),
@@ -156,6 +166,10 @@ def server_frames() -> dict[str, Schema]:
         "pong": {"server_time": ref("Time"), "ref": _REF},
         "update_available": {"version_status": ref("VersionStatus")},
         "update_required": {"version_status": ref("VersionStatus")},
+        "drain_started": _DRAIN,
+        "drain_warning": _DRAIN,
+        "drain_cancelled": {"event_id": ref("Id")},
+        "drain_acked": {"event_id": ref("Id"), "ref": _REF},
         "session_revoked": {"reason": {"type": "string", "minLength": 1}},
         "error": {
             "code": {"enum": list(ERROR_CODES)},

@@ -296,6 +296,25 @@ OPERATIONS = (
         {204: None}, "ops", operator=True, query=("reason",),
     ),
     Operation(
+        "POST", "/ops/drains", "startDrain",
+        "Everybody of the scope is sent out by a deadline; one drain at a time.",
+        {201: "Drain"}, "ops", operator=True, body="NewDrain",
+        errors=frozenset({"drain_in_progress"}),
+    ),
+    Operation(
+        "GET", "/ops/drains", "listDrains", "Drains, newest first.",
+        {200: "Drains"}, "ops", operator=True, query=("before_id", "limit"),
+    ),
+    Operation(
+        "GET", "/ops/drains/{drain_id}", "getDrain", "How far it is, with a receipt a session.",
+        {200: "DrainWithReceipts"}, "ops", operator=True, query=("after_session_id", "limit"),
+    ),
+    Operation(
+        "POST", "/ops/drains/{drain_id}/cancel", "cancelDrain", "Before its deadline only.",
+        {200: "Drain"}, "ops", operator=True, body="OptionalReason",
+        errors=frozenset({"conflict"}),
+    ),
+    Operation(
         "GET", "/ops/audit", "listAudit", "The audit trail, newest first.",
         {200: "Audit"}, "ops", operator=True,
         query=("before_id", "request_id", "actor", "action", "user_id", "since", "limit"),
@@ -339,6 +358,7 @@ def query_parameters(settings: Settings) -> dict[str, Schema]:
         "display_name": ref("DisplayName"),
         "before_id": ref("Id"),
         "after_id": ref("Seq"),
+        "after_session_id": ref("Seq"),
         "user_id": ref("Id"),
         "since": {"type": "string", "format": "date-time"},
         "ip": {"type": "string", "format": "network"},
@@ -367,6 +387,23 @@ _POLICY: dict[str, Schema] = {
     "latest_content_version": ref("Version"),
     "min_supported_content_version": ref("Version"),
     "enforce_after": nullable("Time"),
+}
+
+
+_DRAIN: dict[str, Schema] = {
+    "id": ref("Id"),
+    "status": {"enum": ["draining", "completed", "cancelled"]},
+    "reason": {"type": "string"},
+    "release_id": nullable("Id"),
+    "scope": {"enum": ["outdated", "all"]},
+    "started_at": ref("Time"),
+    "deadline": ref("Time"),
+    "grace_seconds": {"type": "integer", "minimum": 0},
+    "enrolled": ref("Seq"),
+    "acked": ref("Seq"),
+    "closed": ref("Seq"),
+    "unreachable": ref("Seq"),
+    "revoked": ref("Seq"),
 }
 
 
@@ -608,6 +645,32 @@ def bodies_and_answers(settings: Settings) -> dict[str, Schema]:
                 "audit_id": ref("Id"),
                 "reset_token": ref("OpaqueToken"),
                 "expires_at": ref("Time"),
+            }
+        ),
+        "NewDrain": closed(
+            {
+                "reason": ref("ReasonText"),
+                "scope": {"enum": ["outdated", "all"]},
+                "grace_seconds": {"type": "integer", "minimum": 0, "maximum": 86_400},
+            },
+            optional=("scope", "grace_seconds"),
+        ),
+        "OptionalReason": closed({"reason": ref("ReasonText")}, optional=("reason",)),
+        "Drain": closed(_DRAIN),
+        "Drains": closed({"drains": list_of("Drain")}),
+        "DrainWithReceipts": closed(_DRAIN | {"receipts": list_of("Receipt")}),
+        "Receipt": closed(
+            {
+                "session_id": ref("Id"),
+                "user_id": ref("Id"),
+                "client_version": shown,
+                "client_content_version": shown,
+                "enrolled_at": ref("Time"),
+                "notified_at": nullable("Time"),
+                "acked_at": nullable("Time"),
+                "closed_at": nullable("Time"),
+                "revoked_at": nullable("Time"),
+                "outcome": {"enum": ["acked", "closed", "unreachable", "cancelled", None]},
             }
         ),
         "Audit": closed({"audit": list_of("AuditRow")}),

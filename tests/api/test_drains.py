@@ -84,7 +84,10 @@ class TestOperators:
             "deadline": drain["deadline"],
             "grace_seconds": 60,
             "enrolled": 1,
-            "acked": 0, "closed": 0, "unreachable": 0, "revoked": 0,
+            "acked": 0,
+            "closed": 0,
+            "unreachable": 0,
+            "revoked": 0,
         }
         assert desk.start().error["code"] == "drain_in_progress"
         assert desk.http.get("/ops/drains", headers=OPS).json["drains"] == [drain]

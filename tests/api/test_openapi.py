@@ -368,6 +368,7 @@ def operators(api: Api) -> None:
     assert api.refusal("DELETE", "/ops/channels/1/messages/1?reason=%20") == "validation_failed"
     for path in ("/ops/release/metrics", "/ops/metrics"):
         assert api.call("GET", path).status == 200
+    drains(api)
     assert api.call("GET", "/ops/audit/verify").json["intact"] is True
     assert api.refusal("GET", "/ops/audit/verify?after_id=x") == "validation_failed"
 
@@ -416,6 +417,20 @@ def releases(api: Api) -> None:
     assert api.call("POST", "/ops/release/activate", harmless).json["enrolled"] == 0
     assert api.refusal("POST", "/ops/release/activate", harmless) == "drain_in_progress"
     assert api.call("POST", "/ops/release/rollback", rollback).status == 200
+
+
+def drains(api: Api) -> None:
+    body = BODIES["POST /ops/drains"]
+    drain = api.call("POST", "/ops/drains", body)
+    assert drain.status == 201
+    path = f"/ops/drains/{drain.json['id']}"
+    assert api.refusal("POST", "/ops/drains", body) == "drain_in_progress"
+    assert api.call("GET", "/ops/drains").json["drains"] == [drain.json]
+    assert api.refusal("GET", "/ops/drains?limit=0") == "validation_failed"
+    assert len(api.call("GET", f"{path}?limit=1").json["receipts"]) == 1
+    assert api.refusal("GET", f"{path}?after_session_id=x") == "validation_failed"
+    assert api.call("POST", f"{path}/cancel", {}).json["status"] == "cancelled"
+    assert api.refusal("POST", f"{path}/cancel", {}) == "conflict"
 
 
 def operators_who_are_none(

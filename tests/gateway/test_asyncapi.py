@@ -26,6 +26,8 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
+from db.drains import cancel_drain, start_drain
+from db.operators import Operator
 from tests.support.databases import Database
 from tests.support.described import Described, SocketDescription
 from tests.support.log_entries import add_one_of_each_kind
@@ -118,6 +120,7 @@ class Stage:
 @pytest.fixture
 def stage(database: Database, processes: Processes) -> Iterator[Stage]:
     terms = {"DB_POOL_TIMEOUT_MS": "300", "WS_SEND_BUFFER_BYTES": "65536"}
+    terms["DRAIN_WARNING_SECONDS"] = "4,1"
     one = {"WS_MAX_SUBSCRIPTIONS": "1", "WS_SHUTDOWN_SPREAD_SECONDS": "0"}
     hasty = {
         "WS_MAX_LIFETIME_SECONDS": "3",
@@ -145,6 +148,7 @@ def test_every_frame_is_described_and_every_described_frame_comes(
     sessions_ended(stage)
     an_end_nobody_heard_of(stage)
     releases(stage)
+    drains(stage)
     ends_in_good_time(stage)
     one_that_does_not_read(stage)
     without_a_database(stage, admin_connection)
@@ -186,6 +190,37 @@ def talk(stage: Stage) -> None:
     opened.next("typing")
     opened.send("unsubscribe", channel_id=1)
     opened.next("unsubscribed")
+
+
+def drains(stage: Stage) -> None:
+    opened = stage.open(stage.people.person("Ann"))
+    opened.next("connected")
+
+    def start(grace_seconds: int) -> int:
+        with stage.database.connect("api") as api, api.transaction():
+            drain_id = start_drain(
+                api, Operator("olga", None), "a drill", scope="all", grace_seconds=grace_seconds
+            )
+        assert drain_id is not None
+        return drain_id
+
+    drain_id = start(60)
+    assert opened.next("drain_started")["event_id"] == drain_id
+    with stage.database.connect("api") as api, api.transaction():
+        cancel_drain(api, Operator("olga", None), None, drain_id)
+    assert opened.next("drain_cancelled") == {"type": "drain_cancelled", "event_id": drain_id}
+    drain_id = start(8)
+    opened.next("drain_started")
+    opened.send("drain_ack", event_id=drain_id, ref="r1")
+    assert opened.next("drain_acked")["ref"] == "r1"
+    opened.next("drain_warning")
+    assert opened.end() == (4510, "drained")
+    wait_until(
+        lambda: stage.people.one(
+            "SELECT status = 'completed' FROM publish_drain_events WHERE id = %s", drain_id
+        ),
+        "the drain is completed",
+    )
 
 
 def frames_refused(stage: Stage) -> None:

@@ -53,7 +53,7 @@ class Drains:
             )
             drain = None if drain_id is None else find_drain(connection, drain_id)
             if drain is None:
-                raise Refusal("drain_in_progress")
+                raise Refusal("drain_in_progress", retry_after_seconds=DRAIN_RETRY_SECONDS)
             return drain, record(
                 connection,
                 req,
