@@ -29,6 +29,11 @@ _INSERT_REFRESH_TOKEN = _SQL["insert_refresh_token"]
 _FIND_LIVE = _SQL["find_live_session"]
 _FIND_LIVE_AND_POLICY = _SQL["find_live_session_and_policy"]
 _TOUCH = _SQL["touch_session"]
+_LOCK_USER_OF_DRAINED = _SQL["lock_user_of_drained_session"]
+_FIND_DRAINED = _SQL["find_drained_session"]
+_IS_DRAINED = _SQL["is_session_drained"]
+_INSERT_RETURNING = _SQL["insert_returning_session"]
+_FIND_SESSION_OF_SUCCESSOR = _SQL["find_session_of_successor"]
 _LOCK_BY_TOKEN = _SQL["lock_session_of_refresh_token"]
 _FIND_REFRESH_TOKEN = _SQL["find_refresh_token"]
 _SPEND = _SQL["spend_refresh_token"]
@@ -63,6 +68,17 @@ class SessionTerms:
 
 
 @dataclass(frozen=True, slots=True)
+class RefreshTerms:
+    """`reentry_hours` after a drain its sessions may come back; 0: not at all."""
+
+    idle_days: int
+    reentry_hours: int
+
+
+NO_RETURN = RefreshTerms(idle_days=0, reentry_hours=0)
+
+
+@dataclass(frozen=True, slots=True)
 class OpenedSession:
     """`is_drained`: outdated for a drain whose deadline has passed, so it never lived."""
 
@@ -94,6 +110,8 @@ class LiveSession:
 
 class RefreshVerdict(Enum):
     RENEWED = "renewed"  # with a successor: the first use, or a repeat within the grace
+    RETURNED = "returned"  # the same, but it belongs to a new session: a drain ended the old one
+    DRAINED = "drained"  # a drain ended the session; an updated client may come back in time
     UNKNOWN = "unknown"
     REUSED = "reused"  # theft: the session has just been revoked
     ENDED = "ended"  # the session was revoked, expired, or its user disabled, before
@@ -125,6 +143,10 @@ class _RefreshToken:
     spent: bool
     successor_nonce: bytes | None
     repeatable: bool
+
+    def successor_of(self, token: str) -> str:
+        assert self.successor_nonce is not None  # noqa: S101 - it is repeatable
+        return opaque_tokens.successor_of(token, self.successor_nonce)
 
 
 def lock_user_if_unchanged(connection: Connection, user_id: int, checked_hash: str) -> bool:
@@ -193,12 +215,18 @@ def lock_session_of(connection: Connection, token: str) -> int | None:
     Whoever presents a token of this session queues here, so what follows is decided alone.
     """
     values = {"token_hash": opaque_tokens.hash_token(token)}
+    connection.execute(_LOCK_USER_OF_DRAINED, values)
     row = connection.execute(_LOCK_BY_TOKEN, values).fetchone()
     return None if row is None else int(row[0])
 
 
 def refresh_session(
-    connection: Connection, token: str, *, grace_seconds: int, client: ClientInfo
+    connection: Connection,
+    token: str,
+    *,
+    grace_seconds: int,
+    client: ClientInfo,
+    terms: RefreshTerms = NO_RETURN,
 ) -> Refreshed:
     """Spends `token` for its successor, repeats the answer within the grace, or ends the session.
 
@@ -214,23 +242,73 @@ def refresh_session(
             _FIND_REFRESH_TOKEN, {"token_hash": token_hash, "grace_seconds": grace_seconds}
         ).fetchone()
     session = find_live_session(connection, session_id)
-    if stored is None or session is None:
+    if stored is None:
         return Refreshed(RefreshVerdict.ENDED)
+    if session is None:
+        return _come_back(connection, session_id, token, stored, client=client, terms=terms)
     if stored.spent and not stored.repeatable:
         revoke_session(connection, session_id, "refresh_token_reused")
         return Refreshed(RefreshVerdict.REUSED, session)
-    nonce = stored.successor_nonce or opaque_tokens.new_nonce()
-    successor = opaque_tokens.successor_of(token, nonce)
-    if not stored.spent:
-        values = {
-            "token_hash": token_hash,
-            "nonce": nonce,
-            "successor_hash": opaque_tokens.hash_token(successor),
-        }
-        connection.execute(_SPEND, values)
-        _insert_token(connection, session_id, successor)
+    if stored.spent:
+        successor = stored.successor_of(token)
+    else:
+        successor = _spend(connection, token, session_id)
     update_client_version(connection, session_id, client)
     return Refreshed(RefreshVerdict.RENEWED, session, successor)
+
+
+def _come_back(
+    connection: Connection,
+    session_id: int,
+    token: str,
+    stored: _RefreshToken,
+    *,
+    client: ClientInfo,
+    terms: RefreshTerms,
+) -> Refreshed:
+    """A drain has ended the session, perhaps: then the newest token opens one new session.
+
+    A lost answer is repeated, and a spent token is theft, as in refresh_session.
+    """
+    values = {"token_hash": opaque_tokens.hash_token(token)}
+    if stored.spent:
+        row = connection.execute(_FIND_SESSION_OF_SUCCESSOR, values).fetchone()
+        if row is None and not is_session_drained(connection, session_id):
+            return Refreshed(RefreshVerdict.ENDED)
+        new_id = session_id if row is None else int(row[0])
+        session = find_live_session(connection, new_id)
+        if stored.repeatable and session is not None:
+            return Refreshed(RefreshVerdict.RENEWED, session, stored.successor_of(token))
+        if not stored.repeatable and revoke_session(connection, new_id, "refresh_token_reused"):
+            return Refreshed(RefreshVerdict.REUSED, session)
+        return Refreshed(RefreshVerdict.ENDED)
+    asked = {
+        "session_id": session_id,
+        "reentry_hours": terms.reentry_hours,
+        "idle_days": terms.idle_days,
+        "ip": client.ip,
+        "user_agent": client.user_agent,
+        "client_version": client.version,
+        "client_content_version": client.content_version,
+    }
+    row = connection.execute(_FIND_DRAINED, asked).fetchone()
+    if row is None:
+        return Refreshed(RefreshVerdict.ENDED)
+    _, may_return = row
+    if not may_return:
+        return Refreshed(RefreshVerdict.DRAINED)
+    row = connection.execute(_INSERT_RETURNING, asked).fetchone()
+    assert row is not None  # noqa: S101 - its row is locked, so it is there
+    # Once: what was drained is now revoked like any other.
+    revoke_session(connection, session_id, "came_back")
+    successor = _spend(connection, token, row[0])
+    return Refreshed(RefreshVerdict.RETURNED, find_live_session(connection, row[0]), successor)
+
+
+def is_session_drained(connection: Connection, session_id: int) -> bool:
+    """Whether a drain has ended it, and it may still come back."""
+    row = connection.execute(_IS_DRAINED, (session_id,)).fetchone()
+    return row is not None and bool(row[0])
 
 
 def update_client_version(connection: Connection, session_id: int, client: ClientInfo) -> None:
@@ -283,6 +361,20 @@ async def touch_sessions(
     """touch_session for every session that has a socket here."""
     values = {"session_ids": list(session_ids), "idle_days": idle_days}
     await connection.execute(_TOUCH_MANY, values)
+
+
+def _spend(connection: Connection, token: str, session_id: int) -> str:
+    """The successor, which belongs to `session_id`."""
+    nonce = opaque_tokens.new_nonce()
+    successor = opaque_tokens.successor_of(token, nonce)
+    values = {
+        "token_hash": opaque_tokens.hash_token(token),
+        "nonce": nonce,
+        "successor_hash": opaque_tokens.hash_token(successor),
+    }
+    connection.execute(_SPEND, values)
+    _insert_token(connection, session_id, successor)
+    return successor
 
 
 def _insert_token(connection: Connection, session_id: int, token: str) -> None:

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from api.context import Request, Response
 from db.connections import SyncPool
-from db.sessions import find_live_session_and_policy, touch_session
+from db.sessions import find_live_session_and_policy, is_session_drained, touch_session
 from rules.access_tokens import AccessTokens
 from rules.errors import Refusal
 
@@ -38,6 +38,8 @@ class Authentication:
         claims = self._access_tokens.read(_bearer(req))
         with self._pool.connection() as connection:
             found = find_live_session_and_policy(connection, claims.session_id)
+            if found is None and is_session_drained(connection, claims.session_id):
+                raise Refusal("drained")
             if found is None or found[0].user_id != claims.user_id:
                 raise Refusal("session_revoked")
             session, policy = found

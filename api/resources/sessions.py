@@ -8,7 +8,7 @@ from psycopg import Connection
 from api import quotas
 from api.common_passwords import new_password
 from api.context import Request, Response
-from api.release_gate import refuse_outdated
+from api.release_gate import refusal_of_outdated, refuse_outdated
 from api.request_input import read_body, read_no_fields
 from api.services import Services
 from api.session_answers import session_answer, session_object, user_object
@@ -19,6 +19,7 @@ from db.security_events import Event
 from db.sessions import (
     ClientInfo,
     Refreshed,
+    RefreshTerms,
     RefreshVerdict,
     find_live_session,
     list_live_sessions,
@@ -39,11 +40,15 @@ _REFUSED = {
     RefreshVerdict.UNKNOWN: "refresh_token_invalid",
     RefreshVerdict.REUSED: "refresh_token_reused",
     RefreshVerdict.ENDED: "session_revoked",
+    RefreshVerdict.DRAINED: "drained",
 }
 
 
 class Refresh:
-    """POST /auth/refresh {refresh_token} -> 200 session, with the token's successor."""
+    """POST /auth/refresh {refresh_token} -> 200 session, with the token's successor.
+
+    After a drain it is a new session, for a client that is up to date.
+    """
 
     public_methods = frozenset({"POST"})
 
@@ -106,14 +111,31 @@ class Refresh:
             token,
             grace_seconds=auth.refresh_reuse_grace_seconds,
             client=client,
+            terms=RefreshTerms(
+                idle_days=auth.session_idle_days,
+                # Admins are never drained; whoever is must pass the gate to come back.
+                reentry_hours=0
+                if refusal_of_outdated(held.policy, held.now, client, is_admin=False)
+                else auth.drain_reentry_hours,
+            ),
         )
-        if refreshed.verdict is RefreshVerdict.REUSED and refreshed.session is not None:
+        session = refreshed.session
+        if refreshed.verdict is RefreshVerdict.REUSED:
             security_events.record(
                 connection,
                 Event.TOKEN_REUSE,
                 ip=client.ip,
-                user_id=refreshed.session.user_id,
-                session_id=session_id,
+                user_id=session.user_id if session else None,
+                session_id=session.session_id if session else session_id,
+            )
+        elif refreshed.verdict is RefreshVerdict.RETURNED and session is not None:
+            security_events.record(
+                connection,
+                Event.SESSION_CREATED,
+                ip=client.ip,
+                user_id=session.user_id,
+                session_id=session.session_id,
+                after_drain_of=session_id,
             )
         return refreshed, held, None
 

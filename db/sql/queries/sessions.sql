@@ -60,6 +60,53 @@ SET last_seen_at = clock_timestamp(),
     idle_expires_at = clock_timestamp() + make_interval(days => %(idle_days)s)
 WHERE id = %(session_id)s AND last_seen_at < clock_timestamp() - interval '1 minute'
 
+-- name: lock_user_of_drained_session
+-- Coming back opens a session, and user rows come first in the lock order: a change of password that
+-- is under way ends the way back, or sees the session that came of it.
+SELECT u.id
+FROM users u
+WHERE u.id = (
+    SELECT s.user_id
+    FROM refresh_tokens t JOIN user_sessions s ON s.id = t.session_id
+    WHERE t.token_hash = %(token_hash)s
+      AND (s.drained_at IS NOT NULL OR s.drain_deadline_at <= clock_timestamp())
+)
+FOR NO KEY UPDATE
+
+-- name: find_drained_session
+-- Whether this client may come back from its drain now.
+SELECT
+    d.session_id,
+    NOT coalesce(is_outdated(
+        %(client_version)s, %(client_content_version)s, e.min_version, e.min_content_version
+    ), false)
+    AND d.drain_deadline_at + make_interval(hours => %(reentry_hours)s) > clock_timestamp()
+        AS may_return
+FROM drained_sessions d
+LEFT JOIN publish_drain_events e ON e.id = d.drain_event_id
+WHERE d.session_id = %(session_id)s
+
+-- name: is_session_drained
+SELECT EXISTS (SELECT FROM drained_sessions d WHERE d.session_id = %s)
+
+-- name: insert_returning_session
+-- In place of one that a drain ended; it does not live longer than that one would have.
+INSERT INTO user_sessions (
+    user_id, expires_at, idle_expires_at, ip, user_agent, client_version, client_content_version
+)
+SELECT
+    s.user_id, s.expires_at, clock_timestamp() + make_interval(days => %(idle_days)s),
+    %(ip)s, %(user_agent)s, %(client_version)s, %(client_content_version)s
+FROM user_sessions s
+WHERE s.id = %(session_id)s
+RETURNING id
+
+-- name: find_session_of_successor
+-- Where coming back has led: another session than the token's own.
+SELECT n.session_id
+FROM refresh_tokens t JOIN refresh_tokens n ON n.token_hash = t.successor_hash
+WHERE t.token_hash = %(token_hash)s AND n.session_id <> t.session_id
+
 -- name: lock_session_of_refresh_token
 -- Everybody who presents a token of this session queues here; what follows is decided alone.
 SELECT s.id
@@ -127,6 +174,7 @@ WHERE id IN (
 SELECT
     asked.id AS session_id,
     CASE
+        WHEN s.revoked_reason = 'came_back' THEN 'drained'
         WHEN s.revoked_at IS NOT NULL THEN 'revoked'
         WHEN u.disabled_at IS NOT NULL THEN 'disabled'
         WHEN s.drained_at IS NOT NULL OR s.drain_deadline_at <= clock_timestamp() THEN 'drained'
