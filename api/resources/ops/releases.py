@@ -7,6 +7,7 @@ from typing import Any
 from api.context import Request, Response
 from api.ops_acts import operator
 from api.request_input import read_body
+from api.resources.ops.drains import DRAIN_RETRY_SECONDS
 from api.services import Services
 from db import audit
 from db.connections import in_transaction
@@ -27,7 +28,6 @@ from rules.times import rfc3339
 
 RECORDS_SHOWN = 20
 # A drain that is in its way may take longer; whoever waits for it looks at GET /ops/drains.
-DRAIN_RETRY_SECONDS = 30
 
 _REFUSED = {
     "regression": "latest_version is below the one in force. allow_regression lets it pass.",
