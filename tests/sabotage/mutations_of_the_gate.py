@@ -167,8 +167,8 @@ MUTATIONS_OF_THE_GATE = (
     Mutation(
         "release-heard-of-by-notification-alone",
         "wsgateway/listener.py",
-        "        await self._releases.read()\n        await self._members.sweep()\n",
-        "        await self._members.sweep()\n",
+        "        await self._releases.read()\n        await self._drains.read()\n",
+        "        await self._drains.read()\n",
         (_SOCKET,),
         "a lost notification costs seconds, not the gate",
     ),
