@@ -83,7 +83,7 @@ class Revoke:
             if email is not None:
                 user = find_user_by_email(connection, email)
                 if user is None:
-                    raise invalid_field("email", "belongs to no account")
+                    return Revocation(0, 0, None)
                 chosen["user_id"] = user.id
             return revoke_sessions(
                 connection, operator(req), reason, Selector(**chosen), dry_run=dry_run
