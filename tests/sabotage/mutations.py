@@ -8,6 +8,7 @@ from tests.sabotage.mutations_of_clients import MUTATIONS_OF_CLIENTS
 from tests.sabotage.mutations_of_deployment import MUTATIONS_OF_DEPLOYMENT
 from tests.sabotage.mutations_of_drills import MUTATIONS_OF_DRILLS
 from tests.sabotage.mutations_of_events import MUTATIONS_OF_EVENTS
+from tests.sabotage.mutations_of_operators import MUTATIONS_OF_OPERATORS
 from tests.sabotage.mutations_of_pentest import MUTATIONS_OF_PENTEST
 from tests.sabotage.mutations_of_rules import MUTATIONS_OF_RULES
 from tests.sabotage.mutations_of_secrets import MUTATIONS_OF_SECRETS
@@ -38,6 +39,7 @@ MUTATIONS = (
     *MUTATIONS_OF_THE_GATE,
     *MUTATIONS_OF_CLIENTS,
     *MUTATIONS_OF_PENTEST,
+    *MUTATIONS_OF_OPERATORS,
     *MUTATIONS_OF_RULES,
     *MUTATIONS_OF_SECRETS,
     *MUTATIONS_OF_THE_FLOOR,

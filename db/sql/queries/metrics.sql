@@ -1,12 +1,16 @@
 -- name: count_live_sessions
 -- By version, the commonest first. What a client calls its version is up to the client: those that
--- are none count together.
+-- are none count together. Counted first and looked at afterwards: a pattern is slow, a million times.
 SELECT
-    CASE WHEN client_version ~ '^[0-9]{1,9}(\.[0-9]{1,9}){0,7}$' THEN client_version END
+    CASE WHEN named.client_version ~ '^[0-9]{1,9}(\.[0-9]{1,9}){0,7}$' THEN named.client_version END
         AS version,
-    count(*) AS live,
-    count(drain_event_id) AS draining
-FROM live_sessions
+    sum(named.live)::bigint AS live,
+    sum(named.draining)::bigint AS draining
+FROM (
+    SELECT client_version, count(*) AS live, count(drain_event_id) AS draining
+    FROM live_sessions
+    GROUP BY client_version
+) named
 GROUP BY 1
 ORDER BY 2 DESC, 1
 
@@ -37,16 +41,22 @@ WHERE expires_at > clock_timestamp() - interval '5 minutes'
   AND created_at > clock_timestamp() - interval '5 minutes'
 
 -- name: count_messages
--- Of the last five minutes, in those channels where anything was.
+-- Of the last five minutes, in those channels where anything was. Where they begin is found first,
+-- once a channel, and not asked anew for every row.
+WITH active AS MATERIALIZED (
+    SELECT
+        c.id,
+        first_seq_since(c.id, c.last_seq, clock_timestamp() - interval '5 minutes') AS first_seq
+    FROM chat_channels c
+    WHERE c.last_entry_at > clock_timestamp() - interval '5 minutes'
+)
 SELECT coalesce(sum(counted.messages), 0)::bigint AS messages
-FROM chat_channels c
+FROM active a
 CROSS JOIN LATERAL (
     SELECT count(*) AS messages
     FROM chat_messages m
-    WHERE m.channel_id = c.id AND m.kind = 'message'
-      AND m.seq >= first_seq_since(c.id, c.last_seq, clock_timestamp() - interval '5 minutes')
+    WHERE m.channel_id = a.id AND m.seq >= a.first_seq AND m.kind = 'message'
 ) counted
-WHERE c.last_entry_at > clock_timestamp() - interval '5 minutes'
 
 -- name: list_gateways
 -- Those without a heartbeat too, until somebody clears them away: that is how one sees them missing.

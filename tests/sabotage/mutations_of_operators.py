@@ -1,0 +1,204 @@
+"""Ways to break the operators' hands: the audit trail, statements by hand, scripts, metrics."""
+
+from __future__ import annotations
+
+from tests.sabotage.mutation import Mutation
+
+_AUDIT_SQL = "db/sql/migrations/0008_audit.sql"
+_OPERATORS_SQL = "db/sql/migrations/0009_operators.sql"
+_METRICS_SQL = "db/sql/migrations/0010_metrics.sql"
+_AUDIT = "tests/db/test_audit.py"
+_OPERATORS = "tests/api/test_operators.py"
+_ACCESS = "tests/api/test_ops_access.py"
+_PSQL = "tests/db/test_psql_scripts.py"
+_VERIFY = "tests/acceptance/test_verify_audit.py"
+_METRICS = "tests/db/test_metrics.py"
+_FLEET = "tests/gateway/test_metrics.py"
+
+MUTATIONS_OF_OPERATORS = (
+    Mutation(
+        "audit-head-not-locked",
+        _AUDIT_SQL,
+        "FROM admin_action_audit_head h FOR UPDATE;",
+        "FROM admin_action_audit_head h;",
+        (_AUDIT,),
+        "writers at once make one chain",
+    ),
+    Mutation(
+        "audit-rows-may-change",
+        _AUDIT_SQL,
+        "CREATE TRIGGER audit_rows_stay BEFORE UPDATE OR DELETE ON admin_action_audit",
+        "CREATE TRIGGER audit_rows_stay BEFORE DELETE ON admin_action_audit",
+        (_AUDIT,),
+        "the trail is only ever appended to",
+    ),
+    Mutation(
+        "audit-in-the-sessions-time-zone",
+        _AUDIT_SQL,
+        "SET timezone = 'UTC'\n",
+        "",
+        (_AUDIT,),
+        "a row means the same in every time zone",
+    ),
+    Mutation(
+        "appended-row-breaks-the-chain",
+        "db/audit.py",
+        " and find_head(connection).id < audit_id",
+        "",
+        (_AUDIT,),
+        "verifying goes on while operators act",
+    ),
+    Mutation(
+        "head-kept-elsewhere-ignored",
+        "rules/audit_chain.py",
+        "        elif found[audit_id] != kept[audit_id]:\n",
+        "        elif False:\n",
+        (_VERIFY,),
+        "a chain that was made anew shows against a head that was kept",
+    ),
+    Mutation(
+        "cut-off-tail-ignored",
+        "rules/audit_chain.py",
+        "        if audit_id not in found:\n",
+        "        if False:\n",
+        (_VERIFY,),
+        "a tail that was cut off shows against a head that was kept",
+    ),
+    Mutation(
+        "unreadable-export-is-intact",
+        "scripts/verify_audit.py",
+        "COULD_NOT_LOOK = 2",
+        "COULD_NOT_LOOK = 0",
+        (_VERIFY,),
+        "what cannot be read is not intact",
+    ),
+    Mutation(
+        "act-without-an-actor",
+        _OPERATORS_SQL,
+        "    IF coalesce(btrim(p_actor), '') = '' OR coalesce(btrim(p_reason), '') = '' THEN\n",
+        "    IF false THEN\n",
+        (_PSQL,),
+        "nobody acts without a name and a reason",
+    ),
+    Mutation(
+        "any-number-of-selectors",
+        _OPERATORS_SQL,
+        "    ) <> 1 THEN\n        RAISE EXCEPTION 'exactly one selector is needed';",
+        "    ) > 1 THEN\n        RAISE EXCEPTION 'exactly one selector is needed';",
+        (_PSQL,),
+        "a selector that was left out does not end everything",
+    ),
+    Mutation(
+        "dry-run-that-revokes",
+        _OPERATORS_SQL,
+        "    IF p_dry_run THEN\n",
+        "    IF false THEN\n",
+        (_PSQL,),
+        "a dry run changes nothing",
+    ),
+    Mutation(
+        "statements-by-hand-unseen",
+        _OPERATORS_SQL,
+        "    IF session_user IN ('gatehouse_api', 'gatehouse_gateway') OR p_rows = 0 THEN\n",
+        "    IF true THEN\n",
+        (_PSQL,),
+        "a plain UPDATE leaves its row",
+    ),
+    Mutation(
+        "services-count-as-hands",
+        _OPERATORS_SQL,
+        "    IF session_user IN ('gatehouse_api', 'gatehouse_gateway') OR p_rows = 0 THEN\n",
+        "    IF p_rows = 0 THEN\n",
+        (_PSQL,),
+        "what services do is not written down as somebody's statement",
+    ),
+    Mutation(
+        "statement-by-hand-holds-the-head",
+        _OPERATORS_SQL,
+        "    DEFERRABLE INITIALLY DEFERRED\n",
+        "    DEFERRABLE INITIALLY IMMEDIATE\n",
+        (_PSQL,),
+        "an open transaction in psql holds no operator up",
+    ),
+    Mutation(
+        "version-that-is-none-counts-as-zero",
+        "db/sql/ops/revoke_below_version.sql",
+        "p_version_below => substring(:'version' FROM '^([0-9]{1,9}(?:\\.[0-9]{1,9}){0,7})$')",
+        "p_version_below => :'version'",
+        (_PSQL,),
+        "a mistyped version must not look like success",
+    ),
+    Mutation(
+        "wrong-token-opens",
+        "api/middleware/ops_access.py",
+        "            if hmac.compare_digest(presented, known):\n",
+        "            if presented[:4] == known[:4]:\n",
+        (_ACCESS,),
+        "only the whole token opens",
+    ),
+    Mutation(
+        "strange-network-gets-in",
+        "api/middleware/ops_access.py",
+        "            address is not None and address in network for network in self._networks\n",
+        "            True for network in self._networks\n",
+        (_ACCESS,),
+        "for strange networks there is no such path",
+    ),
+    Mutation(
+        "sessions-come-back-with-enabling",
+        _OPERATORS_SQL,
+        "              AND s.user_id = u.id AND s.revoked_at IS NULL;\n",
+        "              AND s.user_id = u.id AND false;\n",
+        (_OPERATORS,),
+        "the sessions of before stay ended",
+    ),
+    Mutation(
+        "messages-of-five-minutes-by-one-too-many",
+        _METRICS_SQL,
+        "            v_low := v_middle + 1;\n",
+        "            v_low := v_middle;\n            EXIT WHEN v_high - v_low < 2;\n",
+        (_METRICS,),
+        "halving ends at the first entry of the last five minutes",
+    ),
+    Mutation(
+        "every-version-by-its-name",
+        "db/sql/queries/metrics.sql",
+        "    CASE WHEN named.client_version ~ '^[0-9]{1,9}(\\.[0-9]{1,9}){0,7}$'"
+        " THEN named.client_version END\n",
+        "    named.client_version\n",
+        (_METRICS,),
+        "what clients make up is no label",
+    ),
+    Mutation(
+        "label-not-escaped",
+        "rules/prometheus.py",
+        'return _escaped_help(value).replace(\'"\', r"\\"")',
+        "return _escaped_help(value)",
+        ("tests/unit/test_prometheus.py",),
+        "a label may hold anything",
+    ),
+    Mutation(
+        "percentile-beyond-the-end",
+        "rules/recent.py",
+        "ordered[math.ceil(percent / 100 * len(ordered)) - 1]",
+        "ordered[int(percent / 100 * len(ordered)) - 1]",
+        ("tests/unit/test_recent.py",),
+        "a percentile is a value that there was",
+    ),
+    Mutation(
+        "deliveries-not-counted",
+        "wsgateway/fanout.py",
+        "            self.deliveries += feed.last_deliveries\n",
+        "",
+        (_FLEET,),
+        "what is delivered shows in the metrics",
+    ),
+    Mutation(
+        "revocations-not-measured",
+        "wsgateway/session_watch.py",
+        "            self.revocation_ms.add(seconds * 1000, now)\n",
+        "            pass\n",
+        (_FLEET,),
+        "how quick revocations are shows in the metrics",
+    ),
+)
