@@ -52,6 +52,10 @@ def before_call(context: Any, case: Any, **_: Any) -> None:
     query = case.query or {}
     if all(str(query.get(name, "")).isdecimal() for name in ("after_seq", "before_seq")):
         case.query = {name: value for name, value in query.items() if name != "before_seq"}
+    begins_drain = case.path == "/ops/drains" and isinstance(case.body, dict)
+    if begins_drain and case.body.get("scope", "all") == "all":
+        # A drain of everybody would send out whoever calls.
+        case.body = {**case.body, "scope": "outdated"}
     if case.path == "/ops/release/activate" and isinstance(case.body, dict):
         # A release in earnest would shut out everybody who comes after.
         case.body = {"dry_run": True, **case.body}
