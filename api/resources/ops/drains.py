@@ -27,7 +27,7 @@ from rules.errors import Refusal
 from rules.times import rfc3339
 
 DEFAULT_PAGE, LARGEST_PAGE = 50, 200
-RETRY_SECONDS = 60  # one that is due soon has finished by then
+DRAIN_RETRY_SECONDS = 60  # by then one that was nearly due has finished
 
 
 class Drains:
@@ -53,7 +53,7 @@ class Drains:
             )
             drain = None if drain_id is None else find_drain(connection, drain_id)
             if drain is None:
-                raise Refusal("drain_in_progress", retry_after_seconds=RETRY_SECONDS)
+                raise Refusal("drain_in_progress", retry_after_seconds=DRAIN_RETRY_SECONDS)
             return drain, record(
                 connection,
                 req,
