@@ -119,15 +119,13 @@ ANSWERS: Mapping[str, str | None] = {
 _REF: Schema = text(0, REF_MAX_CHARS, description="Echoed in the answer.")
 
 
-_SECONDS: Schema = {"type": "integer", "minimum": 1}
-
-
 _DRAIN: dict[str, Schema] = {
     "event_id": ref("Id"),
     "reason": {"type": "string", "minLength": 1},
     "deadline": ref("Time"),
     "seconds_remaining": {"type": "integer", "minimum": 0},
 }
+_SECONDS: Schema = {"type": "integer", "minimum": 1}
 
 
 def server_frames() -> dict[str, Schema]:

@@ -112,7 +112,7 @@ def _operation(operation: Operation, settings: Settings) -> dict[str, Any]:
         described["security"] = []
     if operation.body or operation.empty_body:
         described["requestBody"] = {
-            "required": operation.body is not None,
+            "required": not operation.empty_body,
             "content": {"application/json": {"schema": ref(operation.body or "NoFields")}},
         }
     return described

@@ -26,6 +26,7 @@ from api.resources.members import MOST_MEMBERS
 from api.resources.messages import DEFAULT_PAGE
 from api.resources.people import MOST_PEOPLE
 from rules.fields import (
+    DRAIN_SCOPES,
     GRACE_MAX_SECONDS,
     MAX_ID,
     NOTES_MAX_CHARS,
@@ -44,7 +45,7 @@ ANYWHERE = frozenset(
         "internal_error",
     }
 )
-WITH_BEARER = frozenset({"unauthorized", "token_expired", "session_revoked"})
+WITH_BEARER = frozenset({"unauthorized", "token_expired", "session_revoked", "drained"})
 WITH_BODY = frozenset({"malformed_json", "validation_failed"})
 # What no path or no method of a path leads to an operation answers.
 OUTSIDE = frozenset({"not_found", "method_not_allowed"})
@@ -55,8 +56,8 @@ class Operation:
     """`answers`: status -> schema name, or None for an answer without a body.
 
     `body` is a schema name; an operation without one takes no body, or, where `empty_body` says so,
-    the {} that many clients send with every POST. A bearer passes the release
-    gate unless the operation is `ungated`.
+    the {} that many clients send with every POST; with both the body may be left out. A bearer
+    passes the release gate unless the operation is `ungated`.
     """
 
     method: str
@@ -127,11 +128,12 @@ OPERATIONS = (
     Operation(
         "POST", "/auth/refresh", "refresh",
         "Spends a refresh token for its successor. Within the grace a repeat gives the same one;"
-        " any other use of a spent token ends the session.",
+        " any other use of a spent token ends the session. After a drain the token opens a new"
+        " session, for a client that is up to date.",
         {200: "SessionAnswer"}, "auth", public=True, body="Refresh", versions=True,
         errors=frozenset(
             {
-                "refresh_token_invalid", "refresh_token_reused", "session_revoked",
+                "refresh_token_invalid", "refresh_token_reused", "session_revoked", "drained",
                 "rate_limited", "update_required",
             }
         ),
@@ -256,6 +258,27 @@ OPERATIONS = (
         errors=frozenset({"conflict"}),
     ),
     Operation(
+        "POST", "/ops/drains", "startDrain",
+        "Everybody out in good order at a deadline, without a release.",
+        {201: "Drain"}, "ops", operator=True, body="NewDrain",
+        errors=frozenset({"drain_in_progress"}),
+    ),
+    Operation(
+        "GET", "/ops/drains", "listDrains", "Drains, newest first, and how far they are.",
+        {200: "Drains"}, "ops", operator=True, query=("before_id", "limit"),
+    ),
+    Operation(
+        "GET", "/ops/drains/{drain_id}", "getDrain",
+        "A drain with the receipts of its sessions, by id; `after_id` is the last one seen.",
+        {200: "DrainWithReceipts"}, "ops", operator=True, query=("after_id", "limit"),
+    ),
+    Operation(
+        "POST", "/ops/drains/{drain_id}/cancel", "cancelDrain",
+        "Calls a drain off, before its deadline only.",
+        {200: "Drain"}, "ops", operator=True, body="DrainCancellation", empty_body=True,
+        errors=frozenset({"conflict"}),
+    ),
+    Operation(
         "GET", "/ops/sessions", "listAllSessions", "Live sessions, newest first.",
         {200: "OpsSessions"}, "ops", operator=True,
         query=("user_id", "ip", "before_id", "limit"),
@@ -294,25 +317,6 @@ OPERATIONS = (
         "DELETE", "/ops/channels/{channel_id}/messages/{seq}", "eraseAnyMessage",
         "Erases a message of any channel; the log says so, and names nobody.",
         {204: None}, "ops", operator=True, query=("reason",),
-    ),
-    Operation(
-        "POST", "/ops/drains", "startDrain",
-        "Everybody of the scope is sent out by a deadline; one drain at a time.",
-        {201: "Drain"}, "ops", operator=True, body="NewDrain",
-        errors=frozenset({"drain_in_progress"}),
-    ),
-    Operation(
-        "GET", "/ops/drains", "listDrains", "Drains, newest first.",
-        {200: "Drains"}, "ops", operator=True, query=("before_id", "limit"),
-    ),
-    Operation(
-        "GET", "/ops/drains/{drain_id}", "getDrain", "How far it is, with a receipt a session.",
-        {200: "DrainWithReceipts"}, "ops", operator=True, query=("after_session_id", "limit"),
-    ),
-    Operation(
-        "POST", "/ops/drains/{drain_id}/cancel", "cancelDrain", "Before its deadline only.",
-        {200: "Drain"}, "ops", operator=True, body="OptionalReason",
-        errors=frozenset({"conflict"}),
     ),
     Operation(
         "GET", "/ops/audit", "listAudit", "The audit trail, newest first.",
@@ -358,7 +362,6 @@ def query_parameters(settings: Settings) -> dict[str, Schema]:
         "display_name": ref("DisplayName"),
         "before_id": ref("Id"),
         "after_id": ref("Seq"),
-        "after_session_id": ref("Seq"),
         "user_id": ref("Id"),
         "since": {"type": "string", "format": "date-time"},
         "ip": {"type": "string", "format": "network"},
@@ -368,6 +371,17 @@ def query_parameters(settings: Settings) -> dict[str, Schema]:
     }
 
 
+_DRAIN: dict[str, Schema] = {
+    "id": ref("Id"),
+    "status": {"enum": ["draining", "completed", "cancelled"]},
+    "reason": {"type": "string"},
+    "release_id": nullable("Id"),
+    "scope": {"enum": list(DRAIN_SCOPES)},
+    "started_at": ref("Time"),
+    "deadline": ref("Time"),
+    "grace_seconds": ref("Seq"),
+    **dict.fromkeys(("enrolled", "acked", "closed", "unreachable", "revoked"), ref("Seq")),
+}
 # Of a revocation: exactly one of them is given.
 _SELECTORS: dict[str, Schema] = {
     "user_id": ref("Id"),
@@ -387,23 +401,6 @@ _POLICY: dict[str, Schema] = {
     "latest_content_version": ref("Version"),
     "min_supported_content_version": ref("Version"),
     "enforce_after": nullable("Time"),
-}
-
-
-_DRAIN: dict[str, Schema] = {
-    "id": ref("Id"),
-    "status": {"enum": ["draining", "completed", "cancelled"]},
-    "reason": {"type": "string"},
-    "release_id": nullable("Id"),
-    "scope": {"enum": ["outdated", "all"]},
-    "started_at": ref("Time"),
-    "deadline": ref("Time"),
-    "grace_seconds": {"type": "integer", "minimum": 0},
-    "enrolled": ref("Seq"),
-    "acked": ref("Seq"),
-    "closed": ref("Seq"),
-    "unreachable": ref("Seq"),
-    "revoked": ref("Seq"),
 }
 
 
@@ -592,6 +589,37 @@ def bodies_and_answers(settings: Settings) -> dict[str, Schema]:
                 "audit_id": nullable("Id"),
             }
         ),
+        "NewDrain": closed(
+            {
+                "reason": ref("ReasonText"),
+                "scope": {"enum": list(DRAIN_SCOPES), "default": "all"},
+                "grace_seconds": {
+                    "type": "integer",
+                    "minimum": 0,
+                    "maximum": GRACE_MAX_SECONDS,
+                    "default": settings.drain.grace_seconds,
+                },
+            },
+            optional=("scope", "grace_seconds"),
+        ),
+        "DrainCancellation": closed({"reason": ref("ReasonText")}, optional=("reason",)),
+        "Drain": closed(_DRAIN),
+        "Drains": closed({"drains": list_of("Drain")}),
+        "DrainWithReceipts": closed({**_DRAIN, "receipts": list_of("DrainReceipt")}),
+        "DrainReceipt": closed(
+            {
+                "session_id": ref("Id"),
+                "user_id": ref("Id"),
+                "client_version": ref("Version"),
+                "client_content_version": ref("Version"),
+                "enrolled_at": ref("Time"),
+                "notified_at": nullable("Time"),
+                "acked_at": nullable("Time"),
+                "closed_at": nullable("Time"),
+                "revoked_at": nullable("Time"),
+                "outcome": {"enum": ["acked", "closed", "unreachable", "cancelled", None]},
+            }
+        ),
         "OpsSession": closed(
             {
                 "session_id": ref("Id"),
@@ -645,32 +673,6 @@ def bodies_and_answers(settings: Settings) -> dict[str, Schema]:
                 "audit_id": ref("Id"),
                 "reset_token": ref("OpaqueToken"),
                 "expires_at": ref("Time"),
-            }
-        ),
-        "NewDrain": closed(
-            {
-                "reason": ref("ReasonText"),
-                "scope": {"enum": ["outdated", "all"]},
-                "grace_seconds": {"type": "integer", "minimum": 0, "maximum": 86_400},
-            },
-            optional=("scope", "grace_seconds"),
-        ),
-        "OptionalReason": closed({"reason": ref("ReasonText")}, optional=("reason",)),
-        "Drain": closed(_DRAIN),
-        "Drains": closed({"drains": list_of("Drain")}),
-        "DrainWithReceipts": closed(_DRAIN | {"receipts": list_of("Receipt")}),
-        "Receipt": closed(
-            {
-                "session_id": ref("Id"),
-                "user_id": ref("Id"),
-                "client_version": shown,
-                "client_content_version": shown,
-                "enrolled_at": ref("Time"),
-                "notified_at": nullable("Time"),
-                "acked_at": nullable("Time"),
-                "closed_at": nullable("Time"),
-                "revoked_at": nullable("Time"),
-                "outcome": {"enum": ["acked", "closed", "unreachable", "cancelled", None]},
             }
         ),
         "Audit": closed({"audit": list_of("AuditRow")}),

@@ -94,7 +94,7 @@ class TestOperators:
         place = f"/ops/drains/{drain['id']}"
         shown = desk.http.get(place, headers=OPS).json
         assert [one["session_id"] for one in shown["receipts"]] == [session["session_id"]]
-        after = f"{place}?after_session_id={session['session_id']}"
+        after = f"{place}?after_id={session['session_id']}"
         assert desk.http.get(after, headers=OPS).json["receipts"] == []
         cancelled = desk.http.post(f"{place}/cancel", {"reason": "a bug"}, headers=OPS)
         assert (cancelled.status, cancelled.json["status"]) == (200, "cancelled")

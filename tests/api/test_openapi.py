@@ -111,13 +111,14 @@ def test_every_answer_is_described_and_every_described_answer_is_given(
     ann = api.register("a@example.org")
     refused_as_bytes(api)
     refused_as_bodies(api, ann["access_token"])
-    refused_as_strangers(api)
+    refused_as_strangers(api, database)
     sessions(api, ann)
-    refreshes(api)
+    refreshes(api, database)
     channels(api, database)
     groups(api, database)
     people(api)
     operators(api)
+    drains(api)
     releases(api)
     a_password_changed_meanwhile(api, database)
     limits(narrow)
@@ -196,7 +197,7 @@ def refused_as_bodies(api: Api, token: str) -> None:
     assert api.refusal("GET", path, token=token) == "validation_failed"
 
 
-def refused_as_strangers(api: Api) -> None:
+def refused_as_strangers(api: Api, database: Database) -> None:
     gone = api.register("gone@example.org")
     assert api.call("POST", "/auth/logout", {}, token=gone["access_token"]).status == 204
     signer = AccessTokens([SECRET.encode()], "gatehouse", "gatehouse-client", 900)
@@ -204,6 +205,11 @@ def refused_as_strangers(api: Api) -> None:
     expired = signer.issue(
         user_id=fresh["user"]["id"], session_id=fresh["session_id"], now=time.time() - 3600
     )
+    drained = api.register("drained@example.org")
+    with database.connect() as owner:
+        owner.execute(
+            "UPDATE user_sessions SET drained_at = now() WHERE id = %s", [drained["session_id"]]
+        )
     described = api.described.http.operations()
     for operation, method, path in api.operations():
         if described[operation].get("security") is not None:
@@ -212,6 +218,7 @@ def refused_as_strangers(api: Api) -> None:
         assert api.refusal(method, path, *body) == "unauthorized"
         assert api.refusal(method, path, *body, token=expired) == "token_expired"
         assert api.refusal(method, path, *body, token=gone["access_token"]) == "session_revoked"
+        assert api.refusal(method, path, *body, token=drained["access_token"]) == "drained"
 
 
 def sessions(api: Api, ann: dict[str, Any]) -> None:
@@ -245,7 +252,7 @@ def sessions(api: Api, ann: dict[str, Any]) -> None:
     assert api.call("POST", "/auth/password", change, token=token).status == 204
 
 
-def refreshes(api: Api) -> None:
+def refreshes(api: Api, database: Database) -> None:
     session = api.register("r@example.org")
     old = {"refresh_token": session["refresh_token"]}
     new = api.call("POST", "/auth/refresh", old)
@@ -254,6 +261,14 @@ def refreshes(api: Api) -> None:
     assert newest.status == 200
     assert api.refusal("POST", "/auth/refresh", old) == "refresh_token_reused"
     assert api.refusal("POST", "/auth/refresh", old) == "session_revoked"
+    drained = api.register("too-late@example.org")
+    with database.connect() as owner:
+        owner.execute(
+            "UPDATE user_sessions SET drain_deadline_at = now() - interval '2 days' WHERE id = %s",
+            [drained["session_id"]],
+        )
+    late = {"refresh_token": drained["refresh_token"]}
+    assert api.refusal("POST", "/auth/refresh", late) == "drained"
     unknown = BODIES["POST /auth/refresh"]
     assert api.refusal("POST", "/auth/refresh", unknown) == "refresh_token_invalid"
 
@@ -368,9 +383,24 @@ def operators(api: Api) -> None:
     assert api.refusal("DELETE", "/ops/channels/1/messages/1?reason=%20") == "validation_failed"
     for path in ("/ops/release/metrics", "/ops/metrics"):
         assert api.call("GET", path).status == 200
-    drains(api)
     assert api.call("GET", "/ops/audit/verify").json["intact"] is True
     assert api.refusal("GET", "/ops/audit/verify?after_id=x") == "validation_failed"
+
+
+def drains(api: Api) -> None:
+    """One that sends nobody out."""
+    start = BODIES["POST /ops/drains"]
+    begun = api.call("POST", "/ops/drains", start)
+    assert begun.status == 201
+    assert api.refusal("POST", "/ops/drains", start) == "drain_in_progress"
+    assert api.call("GET", "/ops/drains").json["drains"] == [begun.json]
+    assert api.refusal("GET", "/ops/drains?limit=x") == "validation_failed"
+    place = f"/ops/drains/{begun.json['id']}"
+    assert api.call("GET", place).status == 200
+    assert api.refusal("GET", f"{place}?after_id=x") == "validation_failed"
+    assert api.refusal("GET", f"/ops/drains/{2**50}") == "not_found"
+    assert api.call("POST", f"{place}/cancel").json["status"] == "cancelled"
+    assert api.refusal("POST", f"{place}/cancel") == "conflict"
 
 
 def releases(api: Api) -> None:
@@ -417,20 +447,6 @@ def releases(api: Api) -> None:
     assert api.call("POST", "/ops/release/activate", harmless).json["enrolled"] == 0
     assert api.refusal("POST", "/ops/release/activate", harmless) == "drain_in_progress"
     assert api.call("POST", "/ops/release/rollback", rollback).status == 200
-
-
-def drains(api: Api) -> None:
-    body = BODIES["POST /ops/drains"]
-    drain = api.call("POST", "/ops/drains", body)
-    assert drain.status == 201
-    path = f"/ops/drains/{drain.json['id']}"
-    assert api.refusal("POST", "/ops/drains", body) == "drain_in_progress"
-    assert api.call("GET", "/ops/drains").json["drains"] == [drain.json]
-    assert api.refusal("GET", "/ops/drains?limit=0") == "validation_failed"
-    assert len(api.call("GET", f"{path}?limit=1").json["receipts"]) == 1
-    assert api.refusal("GET", f"{path}?after_session_id=x") == "validation_failed"
-    assert api.call("POST", f"{path}/cancel", {}).json["status"] == "cancelled"
-    assert api.refusal("POST", f"{path}/cancel", {}) == "conflict"
 
 
 def operators_who_are_none(

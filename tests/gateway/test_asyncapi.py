@@ -26,8 +26,6 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
-from db.drains import cancel_drain, start_drain
-from db.operators import Operator
 from tests.support.databases import Database
 from tests.support.described import Described, SocketDescription
 from tests.support.log_entries import add_one_of_each_kind
@@ -119,8 +117,11 @@ class Stage:
 
 @pytest.fixture
 def stage(database: Database, processes: Processes) -> Iterator[Stage]:
-    terms = {"DB_POOL_TIMEOUT_MS": "300", "WS_SEND_BUFFER_BYTES": "65536"}
-    terms["DRAIN_WARNING_SECONDS"] = "4,1"
+    terms = {
+        "DRAIN_WARNING_SECONDS": "59",
+        "DB_POOL_TIMEOUT_MS": "300",
+        "WS_SEND_BUFFER_BYTES": "65536",
+    }
     one = {"WS_MAX_SUBSCRIPTIONS": "1", "WS_SHUTDOWN_SPREAD_SECONDS": "0"}
     hasty = {
         "WS_MAX_LIFETIME_SECONDS": "3",
@@ -146,9 +147,9 @@ def test_every_frame_is_described_and_every_described_frame_comes(
     frames_refused(stage)
     broken_on_purpose(stage)
     sessions_ended(stage)
+    a_drain(stage)
     an_end_nobody_heard_of(stage)
     releases(stage)
-    drains(stage)
     ends_in_good_time(stage)
     one_that_does_not_read(stage)
     without_a_database(stage, admin_connection)
@@ -190,37 +191,6 @@ def talk(stage: Stage) -> None:
     opened.next("typing")
     opened.send("unsubscribe", channel_id=1)
     opened.next("unsubscribed")
-
-
-def drains(stage: Stage) -> None:
-    opened = stage.open(stage.people.person("Ann"))
-    opened.next("connected")
-
-    def start(grace_seconds: int) -> int:
-        with stage.database.connect("api") as api, api.transaction():
-            drain_id = start_drain(
-                api, Operator("olga", None), "a drill", scope="all", grace_seconds=grace_seconds
-            )
-        assert drain_id is not None
-        return drain_id
-
-    drain_id = start(60)
-    assert opened.next("drain_started")["event_id"] == drain_id
-    with stage.database.connect("api") as api, api.transaction():
-        cancel_drain(api, Operator("olga", None), None, drain_id)
-    assert opened.next("drain_cancelled") == {"type": "drain_cancelled", "event_id": drain_id}
-    drain_id = start(8)
-    opened.next("drain_started")
-    opened.send("drain_ack", event_id=drain_id, ref="r1")
-    assert opened.next("drain_acked")["ref"] == "r1"
-    opened.next("drain_warning")
-    assert opened.end() == (4510, "drained")
-    wait_until(
-        lambda: stage.people.one(
-            "SELECT status = 'completed' FROM publish_drain_events WHERE id = %s", drain_id
-        ),
-        "the drain is completed",
-    )
 
 
 def frames_refused(stage: Stage) -> None:
@@ -267,6 +237,22 @@ def broken_on_purpose(stage: Stage) -> None:
             opened._connection.socket.sendall(flood)
 
     assert end_after(send_flood) == 4429
+
+
+def a_drain(stage: Stage) -> None:
+    ann = stage.people.person("Ann")
+    opened = stage.open(ann)
+    opened.next("connected")
+    drain_id = stage.people.one(
+        "SELECT drain_id FROM start_drain('2.0', 'all', 60, NULL, 'olga', NULL)"
+    )
+    assert opened.next("drain_started")["event_id"] == drain_id
+    opened.send("drain_ack", event_id=drain_id, ref="saved")
+    assert opened.next("drain_acked")["ref"] == "saved"
+    assert stage.open(ann).next("connected")["drain"]["event_id"] == drain_id
+    opened.next("drain_warning")
+    stage.execute("SELECT cancel_drain(%s, 'olga', NULL, NULL, NULL)", drain_id)
+    opened.next("drain_cancelled")
 
 
 def sessions_ended(stage: Stage) -> None:

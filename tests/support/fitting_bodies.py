@@ -28,10 +28,11 @@ BODIES: Mapping[str, dict[str, Any]] = {
         "drain": "none",
         "dry_run": True,
     },
+    # Without a release nobody is outdated, so nobody is sent out.
+    "POST /ops/drains": {"reason": "incident 42", "scope": "outdated"},
+    "POST /ops/drains/{drain_id}/cancel": {"reason": "incident 42"},
     "POST /ops/release/rollback": {"reason": "incident 42", "dry_run": True},
     "POST /ops/sessions/revoke": {"session_id": 2**50, "reason": "incident 42"},
-    "POST /ops/drains": {"reason": "a drill", "scope": "all", "grace_seconds": 600},
-    "POST /ops/drains/{drain_id}/cancel": {"reason": "a drill"},
     "POST /ops/users/{user_id}/disable": {"reason": "incident 42"},
     "POST /ops/users/{user_id}/enable": {"reason": "incident 42"},
     "POST /ops/users/{user_id}/unlock": {"reason": "incident 42"},

@@ -27,8 +27,7 @@ from rules.errors import Refusal
 from rules.times import rfc3339
 
 DEFAULT_PAGE, LARGEST_PAGE = 50, 200
-RECEIPTS_PAGE, LARGEST_RECEIPTS_PAGE = 200, 1000
-DRAIN_RETRY_SECONDS = 30
+DRAIN_RETRY_SECONDS = 60  # by then one that was nearly due has finished
 
 
 class Drains:
@@ -80,7 +79,7 @@ class Drains:
 
 
 class OneDrain:
-    """GET /ops/drains/{id} ?after_session_id ?limit -> the drain, with `receipts` by session."""
+    """GET /ops/drains/{id} ?after_id ?limit -> the drain, with `receipts` by session."""
 
     for_operators = True
 
@@ -88,9 +87,9 @@ class OneDrain:
         self._services = services
 
     def on_get(self, req: Request, resp: Response, drain_id: int) -> None:
-        query = Query(req, "after_session_id", "limit")
-        after = query.integer("after_session_id", fields.sequence_number) or 0
-        limit = query.page(RECEIPTS_PAGE, LARGEST_RECEIPTS_PAGE)
+        query = Query(req, "after_id", "limit")
+        after = query.integer("after_id", fields.sequence_number) or 0
+        limit = query.page(DEFAULT_PAGE, LARGEST_PAGE)
 
         def read(connection: Connection) -> tuple[tuple[Drain, list[Receipt]], audit.Head]:
             drain = find_drain(connection, drain_id)
