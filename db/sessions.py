@@ -69,13 +69,15 @@ class SessionTerms:
 
 @dataclass(frozen=True, slots=True)
 class RefreshTerms:
-    """`reentry_hours` after a drain its sessions may come back; 0: not at all."""
+    """`reentry_hours` after a drain its sessions may come back, 0: not at all; and only where the
+    release gate lets the client in."""
 
     idle_days: int
     reentry_hours: int
+    passes_gate: bool
 
 
-NO_RETURN = RefreshTerms(idle_days=0, reentry_hours=0)
+NO_RETURN = RefreshTerms(idle_days=0, reentry_hours=0, passes_gate=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +247,16 @@ def refresh_session(
     if stored is None:
         return Refreshed(RefreshVerdict.ENDED)
     if session is None:
+        may_follow = stored.repeatable and is_session_drained(connection, session_id)
+        if may_follow and _session_of_successor(connection, token) is None:
+            # Spent right before the drain, and the answer got lost: its successor counts.
+            return refresh_session(
+                connection,
+                stored.successor_of(token),
+                grace_seconds=grace_seconds,
+                client=client,
+                terms=terms,
+            )
         return _come_back(connection, session_id, token, stored, client=client, terms=terms)
     if stored.spent and not stored.repeatable:
         revoke_session(connection, session_id, "refresh_token_reused")
@@ -270,12 +282,11 @@ def _come_back(
 
     A lost answer is repeated, and a spent token is theft, as in refresh_session.
     """
-    values = {"token_hash": opaque_tokens.hash_token(token)}
     if stored.spent:
-        row = connection.execute(_FIND_SESSION_OF_SUCCESSOR, values).fetchone()
-        if row is None and not is_session_drained(connection, session_id):
+        new_id = _session_of_successor(connection, token)
+        if new_id is None and not is_session_drained(connection, session_id):
             return Refreshed(RefreshVerdict.ENDED)
-        new_id = session_id if row is None else int(row[0])
+        new_id = new_id or session_id
         session = find_live_session(connection, new_id)
         if stored.repeatable and session is not None:
             return Refreshed(RefreshVerdict.RENEWED, session, stored.successor_of(token))
@@ -294,8 +305,8 @@ def _come_back(
     row = connection.execute(_FIND_DRAINED, asked).fetchone()
     if row is None:
         return Refreshed(RefreshVerdict.ENDED)
-    _, may_return = row
-    if not may_return:
+    _, is_new_enough = row
+    if not (is_new_enough and terms.passes_gate):
         return Refreshed(RefreshVerdict.DRAINED)
     row = connection.execute(_INSERT_RETURNING, asked).fetchone()
     assert row is not None  # noqa: S101 - its row is locked, so it is there
@@ -303,6 +314,13 @@ def _come_back(
     revoke_session(connection, session_id, "came_back")
     successor = _spend(connection, token, row[0])
     return Refreshed(RefreshVerdict.RETURNED, find_live_session(connection, row[0]), successor)
+
+
+def _session_of_successor(connection: Connection, token: str) -> int | None:
+    """The other session to which a spent token has led its owner back."""
+    values = {"token_hash": opaque_tokens.hash_token(token)}
+    row = connection.execute(_FIND_SESSION_OF_SUCCESSOR, values).fetchone()
+    return None if row is None else int(row[0])
 
 
 def is_session_drained(connection: Connection, session_id: int) -> bool:

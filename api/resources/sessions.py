@@ -91,21 +91,23 @@ class Refresh:
         """A refused refresh spends nothing: the gate and the session's quota are asked first."""
         auth = self._services.settings.auth
         held = hold_policy(connection)
+        # Admins are never drained; whoever is must pass the gate to come back.
+        refusal = refusal_of_outdated(held.policy, held.now, client, is_admin=False)
         session_id = lock_session_of(connection, token)
         if session_id is None:
             return Refreshed(RefreshVerdict.UNKNOWN), held, None
         session = find_live_session(connection, session_id)
         if session is not None:
             refuse_outdated(held, client, is_admin=session.is_admin)
-        refusal = quotas.take(
+        too_many = quotas.take(
             connection,
             limit_subjects.refreshes_of_session(session_id),
             maximum=auth.refreshes_per_session_per_minute,
             window_seconds=quotas.MINUTE,
             address=client.ip,
         )
-        if refusal is not None:
-            return Refreshed(RefreshVerdict.ENDED), held, refusal
+        if too_many is not None:
+            return Refreshed(RefreshVerdict.ENDED), held, too_many
         refreshed = refresh_session(
             connection,
             token,
@@ -113,12 +115,12 @@ class Refresh:
             client=client,
             terms=RefreshTerms(
                 idle_days=auth.session_idle_days,
-                # Admins are never drained; whoever is must pass the gate to come back.
-                reentry_hours=0
-                if refusal_of_outdated(held.policy, held.now, client, is_admin=False)
-                else auth.drain_reentry_hours,
+                reentry_hours=auth.drain_reentry_hours,
+                passes_gate=refusal is None,
             ),
         )
+        if refreshed.verdict is RefreshVerdict.DRAINED and refusal is not None:
+            return refreshed, held, refusal
         session = refreshed.session
         if refreshed.verdict is RefreshVerdict.REUSED:
             security_events.record(

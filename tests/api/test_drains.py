@@ -217,7 +217,7 @@ class TestTheWayBack:
         desk.people.owner.execute(
             "UPDATE user_sessions SET drain_deadline_at = now() - interval '24 hours 1 second'"
         )
-        assert desk.refresh(session).error["code"] == "drained"
+        assert desk.refresh(session).error["code"] == "session_revoked"
         _, patient = start_api(database, AUTH_DRAIN_REENTRY_HOURS="25")
         assert Desk(patient, desk.people).refresh(session).status == 200
 

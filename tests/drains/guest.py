@@ -38,16 +38,17 @@ class Guest:
     acked: bool = False
     newest_entry: str = ""  # created_at of the newest entry that it was given
     entries: int = 0
-    sockets: int = 0
     is_open: bool = False
     final_code: int | None = None
     ended_at: float | None = None
-    rng: random.Random = field(default_factory=lambda: random.Random(7))
+    rng: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.session_id)
 
     async def run(self, leave: asyncio.Event) -> None:
         while not leave.is_set() and self.final_code is None:
-            port = self.ports[(self.session_id + self.sockets) % len(self.ports)]
-            self.sockets += 1
+            port = self.rng.choice(self.ports)
             with contextlib.suppress(OSError, TimeoutError, InvalidHandshake):
                 await self._visit(port, leave)
             if self.final_code is None:

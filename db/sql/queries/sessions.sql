@@ -74,17 +74,16 @@ WHERE u.id = (
 FOR NO KEY UPDATE
 
 -- name: find_drained_session
--- Whether this client may come back from its drain now.
+-- Still in time to come back from its drain; whether the client is new enough for that.
 SELECT
     d.session_id,
     NOT coalesce(is_outdated(
         %(client_version)s, %(client_content_version)s, e.min_version, e.min_content_version
-    ), false)
-    AND d.drain_deadline_at + make_interval(hours => %(reentry_hours)s) > clock_timestamp()
-        AS may_return
+    ), false) AS is_new_enough
 FROM drained_sessions d
 LEFT JOIN publish_drain_events e ON e.id = d.drain_event_id
 WHERE d.session_id = %(session_id)s
+  AND d.drain_deadline_at + make_interval(hours => %(reentry_hours)s) > clock_timestamp()
 
 -- name: is_session_drained
 SELECT EXISTS (SELECT FROM drained_sessions d WHERE d.session_id = %s)
