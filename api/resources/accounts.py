@@ -19,6 +19,7 @@ from db.sessions import ClientInfo, OpenedSession, open_session
 from db.users import User, find_user_by_email, insert_user, replace_password_hash
 from rules import fields, limit_subjects
 from rules.errors import Refusal
+from rules.versions import version_status
 
 
 class Register:
@@ -161,7 +162,10 @@ def _open(
         # The password changed or the account was disabled while this login was being checked.
         raise Refusal("invalid_credentials")
     if session.is_drained:
-        raise Refusal("update_required")
+        held = find_policy(connection)
+        status = version_status(held.policy, client.version, client.content_version, held.now)
+        status["update_required"] = True  # for the drain, whatever the policy says
+        raise Refusal("update_required", details={"version_status": status})
     security_events.record(
         connection, Event.SESSION_CREATED, ip=client.ip, user_id=user.id, session_id=session.id
     )

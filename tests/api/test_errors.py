@@ -35,7 +35,7 @@ def test_an_unknown_path_is_404(http: Http, path: str) -> None:
         ("GET", "/auth/login", {"POST"}),
         ("PUT", "/auth/me", {"GET", "PATCH"}),
         ("POST", "/health/live", {"GET"}),
-        ("DELETE", "/chat/channels", {"GET"}),
+        ("DELETE", "/chat/channels", {"GET", "POST"}),
         ("TRACE", "/auth/me", {"GET", "PATCH"}),
     ],
 )

@@ -113,12 +113,13 @@ def test_every_answer_is_described_and_every_described_answer_is_given(
     refused_as_bodies(api, ann["access_token"])
     refused_as_strangers(api, database)
     sessions(api, ann)
-    refreshes(api, database)
+    refreshes(api)
     channels(api, database)
     groups(api, database)
     people(api)
     operators(api)
     drains(api)
+    too_late_for_a_drain(api, database)
     releases(api)
     a_password_changed_meanwhile(api, database)
     limits(narrow)
@@ -252,7 +253,7 @@ def sessions(api: Api, ann: dict[str, Any]) -> None:
     assert api.call("POST", "/auth/password", change, token=token).status == 204
 
 
-def refreshes(api: Api, database: Database) -> None:
+def refreshes(api: Api) -> None:
     session = api.register("r@example.org")
     old = {"refresh_token": session["refresh_token"]}
     new = api.call("POST", "/auth/refresh", old)
@@ -261,14 +262,6 @@ def refreshes(api: Api, database: Database) -> None:
     assert newest.status == 200
     assert api.refusal("POST", "/auth/refresh", old) == "refresh_token_reused"
     assert api.refusal("POST", "/auth/refresh", old) == "session_revoked"
-    drained = api.register("too-late@example.org")
-    with database.connect() as owner:
-        owner.execute(
-            "UPDATE user_sessions SET drain_deadline_at = now() - interval '2 days' WHERE id = %s",
-            [drained["session_id"]],
-        )
-    late = {"refresh_token": drained["refresh_token"]}
-    assert api.refusal("POST", "/auth/refresh", late) == "drained"
     unknown = BODIES["POST /auth/refresh"]
     assert api.refusal("POST", "/auth/refresh", unknown) == "refresh_token_invalid"
 
@@ -401,6 +394,20 @@ def drains(api: Api) -> None:
     assert api.refusal("GET", f"/ops/drains/{2**50}") == "not_found"
     assert api.call("POST", f"{place}/cancel").json["status"] == "cancelled"
     assert api.refusal("POST", f"{place}/cancel") == "conflict"
+
+
+def too_late_for_a_drain(api: Api, database: Database) -> None:
+    """Whom a drain has sent out, with the client that it was for."""
+    session = api.register("too-late@example.org")
+    with database.connect() as owner:
+        owner.execute("SELECT start_drain('2.0', 'outdated', 0, NULL, 'olga', NULL, '2.0')")
+        late = {"refresh_token": session["refresh_token"]}
+        assert api.refusal("POST", "/auth/refresh", late) == "drained"
+        owner.execute(
+            "UPDATE publish_drain_events"
+            " SET status = 'cancelled', finished_at = clock_timestamp(), receipts_digest = ''"
+            " WHERE status = 'draining'"
+        )
 
 
 def releases(api: Api) -> None:

@@ -268,7 +268,10 @@ def test_of_two_hundred_logins_that_race_with_an_activation_each_came_before_it_
         answers = list(pool.map(login, range(200)))
         admitted = [answer.json for answer in answers if answer.status == 200]
         refused = [answer for answer in answers if answer.status != 200]
-        assert {answer.error["code"] for answer in refused} == {"update_required"}
+        # Some find no place for hashing; they have not come in either.
+        codes = {answer.error["code"] for answer in refused}
+        assert "update_required" in codes
+        assert codes <= {"update_required", "unavailable"}
         assert len(admitted) > 20
         assert len(refused) > 20
         # By the database's clock: nobody has slipped in behind the activation.

@@ -121,7 +121,7 @@ MUTATIONS_OF_THE_DRAIN = (
     Mutation(
         "back-for-ever",
         _SESSIONS,
-        "    AND d.drain_deadline_at + make_interval(hours => %(reentry_hours)s)"
+        "  AND d.drain_deadline_at + make_interval(hours => %(reentry_hours)s)"
         " > clock_timestamp()\n",
         "",
         (_API,),
@@ -130,7 +130,7 @@ MUTATIONS_OF_THE_DRAIN = (
     Mutation(
         "back-with-the-old-client",
         "db/sessions.py",
-        "    if not may_return:\n",
+        "    if not (is_new_enough and terms.passes_gate):\n",
         "    if False:\n",
         (_API,),
         "an outdated client does not come back",
