@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 from psycopg import Connection
 
 from api.kept import Kept
+from api.resources.ops.drains import drain_object
 from db import audit, metrics
 from db.connections import SyncPool, probe
+from db.drains import Drain, list_drains
 from db.metrics import Activity, Gateway, SessionsOfVersion
 from db.releases import find_policy
 from db.security_events import Event
@@ -50,6 +52,7 @@ class FleetMetrics:
         self._pool = pool
         self._sessions = Kept(lambda: self._read(metrics.count_live_sessions))
         self._activity = Kept(lambda: self._read(metrics.read_activity))
+        self._drains = Kept(lambda: self._read(_newest_drains))
 
     def read(self) -> dict[str, Any]:
         sessions, activity = self._sessions.get(), self._activity.get()
@@ -79,7 +82,7 @@ class FleetMetrics:
                 "lockouts_active": activity.chat_lockouts,
             },
             "gateways": [_gateway(gateway) for gateway in gateways],
-            "drains": {"active": None, "last": None},
+            "drains": _drains(self._drains.get()),
             "audit": {"head_id": head.id, "head_hash": head.hash.hex()},
             "runtime_health": {
                 "db_probe_ms": round(probe_ms, 2),
@@ -125,6 +128,18 @@ def _auth(activity: Activity) -> dict[str, int]:
         numbers[f"{name}_5m"] = count.of_5m if count else 0
         numbers[f"{name}_1h"] = count.of_1h if count else 0
     return {**numbers, "lockouts_active": activity.auth_lockouts}
+
+
+def _newest_drains(connection: Connection) -> list[Drain]:
+    """There is one active drain at the most, and it is the newest."""
+    return list_drains(connection, before_id=None, limit=2)
+
+
+def _drains(newest: list[Drain]) -> dict[str, Any]:
+    """`last` is the newest one that is over."""
+    active = [drain_object(drain) for drain in newest if drain.status == "draining"]
+    over = [drain_object(drain) for drain in newest if drain.status != "draining"]
+    return {"active": next(iter(active), None), "last": next(iter(over), None)}
 
 
 def _gateway(gateway: Gateway) -> dict[str, Any]:

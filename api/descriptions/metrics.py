@@ -7,7 +7,6 @@ from api.fleet_metrics import EVENTS, GATEWAY_COUNTS, GATEWAY_TIMES
 
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _MILLISECONDS: Schema = {"type": ["number", "null"], "minimum": 0}
-_NO_DRAIN: Schema = {"type": "null"}
 
 
 def schemas() -> dict[str, Schema]:
@@ -43,7 +42,7 @@ def schemas() -> dict[str, Schema]:
                     {"messages_5m": _COUNT, "rate_limited_5m": _COUNT, "lockouts_active": _COUNT}
                 ),
                 "gateways": list_of("GatewayMetrics"),
-                "drains": closed({"active": _NO_DRAIN, "last": _NO_DRAIN}),
+                "drains": closed({"active": nullable("Drain"), "last": nullable("Drain")}),
                 "audit": closed({"head_id": ref("Seq"), "head_hash": ref("Sha256")}),
                 "runtime_health": closed(
                     {

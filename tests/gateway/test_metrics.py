@@ -8,9 +8,10 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.gateway.conftest import House
+from tests.support.databases import Database
 from tests.support.http_calls import Http
-from tests.support.processes import wait_until
-from tests.support.services import OPS_TOKEN
+from tests.support.processes import Processes, wait_until
+from tests.support.services import OPS_TOKEN, api_environment
 from tests.support.sockets import Sockets
 
 
@@ -109,6 +110,29 @@ def test_prometheus_reads_the_same_numbers(house: House, house_api: Http, socket
         gateway["instance"] for gateway in numbers["gateways"]
     }
     assert all(family.documentation for family in families.values())
+
+
+def test_a_drain_shows_while_it_is_active_and_afterwards_as_the_last_one(
+    database: Database, processes: Processes
+) -> None:
+    """In a house of its own: it reaches everybody."""
+    _, port = processes.start_service("api", api_environment(database))
+    api = Http(port)
+    assert metrics(api)["drains"] == {"active": None, "last": None}
+    body = {"reason": "a rehearsal", "grace_seconds": 3600}
+    drain = api.post("/ops/drains", body, ops_token=OPS_TOKEN).json
+
+    def active(numbers: dict[str, Any]) -> bool:
+        return bool(numbers["drains"] == {"active": drain, "last": None})
+
+    until(api, active, "the active drain")
+    called_off = api.post(f"/ops/drains/{drain['id']}/cancel", {}, ops_token=OPS_TOKEN)
+    assert called_off.status == 200
+
+    def over(numbers: dict[str, Any]) -> bool:
+        return bool(numbers["drains"] == {"active": None, "last": called_off.json})
+
+    until(api, over, "the drain that is over")
 
 
 def test_polling_leaves_neither_an_audit_row_nor_an_event(house: House, house_api: Http) -> None:

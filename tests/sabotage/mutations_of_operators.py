@@ -6,6 +6,7 @@ from tests.sabotage.mutation import Mutation
 
 _AUDIT_SQL = "db/sql/migrations/0008_audit.sql"
 _OPERATORS_SQL = "db/sql/migrations/0009_operators.sql"
+_DRAINS_SQL = "db/sql/migrations/0012_drains.sql"  # which has revoke_sessions anew
 _METRICS_SQL = "db/sql/migrations/0010_metrics.sql"
 _AUDIT = "tests/db/test_audit.py"
 _OPERATORS = "tests/api/test_operators.py"
@@ -82,7 +83,7 @@ MUTATIONS_OF_OPERATORS = (
     ),
     Mutation(
         "any-number-of-selectors",
-        _OPERATORS_SQL,
+        _DRAINS_SQL,
         "    ) <> 1 THEN\n        RAISE EXCEPTION 'exactly one selector is needed';",
         "    ) > 1 THEN\n        RAISE EXCEPTION 'exactly one selector is needed';",
         (_PSQL,),
@@ -90,7 +91,7 @@ MUTATIONS_OF_OPERATORS = (
     ),
     Mutation(
         "dry-run-that-revokes",
-        _OPERATORS_SQL,
+        _DRAINS_SQL,
         "    IF p_dry_run THEN\n",
         "    IF false THEN\n",
         (_PSQL,),
@@ -192,6 +193,14 @@ MUTATIONS_OF_OPERATORS = (
         "",
         (_FLEET,),
         "what is delivered shows in the metrics",
+    ),
+    Mutation(
+        "active-drain-hidden",
+        "api/fleet_metrics.py",
+        'if drain.status == "draining"]',
+        'if drain.status == "drained"]',
+        (_FLEET,),
+        "an active drain shows in the metrics",
     ),
     Mutation(
         "revocations-not-measured",
