@@ -6,7 +6,7 @@ from tests.sabotage.mutation import Mutation
 
 _AUDIT_SQL = "db/sql/migrations/0008_audit.sql"
 _OPERATORS_SQL = "db/sql/migrations/0009_operators.sql"
-_DRAINS_SQL = "db/sql/migrations/0012_drains.sql"  # which has revoke_sessions anew
+_REVOKE_SQL = "db/sql/migrations/0014_revocation_looks_twice.sql"  # which has revoke_sessions anew
 _METRICS_SQL = "db/sql/migrations/0010_metrics.sql"
 _AUDIT = "tests/db/test_audit.py"
 _OPERATORS = "tests/api/test_operators.py"
@@ -83,7 +83,7 @@ MUTATIONS_OF_OPERATORS = (
     ),
     Mutation(
         "any-number-of-selectors",
-        _DRAINS_SQL,
+        _REVOKE_SQL,
         "    ) <> 1 THEN\n        RAISE EXCEPTION 'exactly one selector is needed';",
         "    ) > 1 THEN\n        RAISE EXCEPTION 'exactly one selector is needed';",
         (_PSQL,),
@@ -91,7 +91,7 @@ MUTATIONS_OF_OPERATORS = (
     ),
     Mutation(
         "dry-run-that-revokes",
-        _DRAINS_SQL,
+        _REVOKE_SQL,
         "    IF p_dry_run THEN\n",
         "    IF false THEN\n",
         (_PSQL,),
