@@ -108,6 +108,18 @@ def test_before_the_drain_has_finished_it_is_the_same(gatehouse: Gatehouse) -> N
     assert gatehouse.people.one("SELECT count(*) FROM finish_drain('test', 0)") == 1
     assert gatehouse.me(new) == "200"
     assert gatehouse.me(old) == "session_revoked"
+    ended = "SELECT revoked_at IS NOT NULL FROM publish_drain_session_audit WHERE session_id = %s"
+    assert gatehouse.people.one(ended, old["session_id"])
+
+
+def test_after_a_drain_of_everybody_the_gate_decides_who_comes_back(gatehouse: Gatehouse) -> None:
+    old = gatehouse.register()
+    gatehouse.ops("/ops/drains", {**DRAIN, "scope": "all"})
+    assert gatehouse.people.one("SELECT count(*) FROM finish_drain('test', 0)") == 1
+    gatehouse.ops("/ops/release/activate", {**RELEASE, "grace_seconds": 0})
+    assert gatehouse.refusal(old, OLD) == "update_required"
+    gatehouse.ops("/ops/release/rollback", {"reason": "others register with it"})
+    assert gatehouse.refresh(old, OLD).status == 200
 
 
 def test_whoever_did_not_get_the_answer_gets_the_same_one_again(gatehouse: Gatehouse) -> None:

@@ -6,6 +6,7 @@ from tests.sabotage.mutation import Mutation
 
 _DB = "tests/db/test_drains.py"
 _API = "tests/api/test_drains.py"
+_BACK = "tests/api/test_reentry.py"
 _SOCKET = "tests/gateway/test_drain.py"
 _MIGRATION = "db/sql/migrations/0012_drains.sql"
 _WATCH = "wsgateway/drain_watch.py"
@@ -143,5 +144,37 @@ MUTATIONS_OF_THE_DRAIN = (
         "WHERE s.expires_at > clock_timestamp()\n  AND u.disabled_at IS NULL\n  AND (s.drained_at",
         (_API,),
         "a revocation leaves no way back",
+    ),
+    Mutation(
+        "a-revocation-looks-once",
+        "db/sql/migrations/0014_revocation_looks_twice.sql",
+        "FOR v_look IN 1..2 LOOP",
+        "FOR v_look IN 1..1 LOOP",
+        (_BACK,),
+        "a revocation that races with people coming back leaves none of them in",
+    ),
+    Mutation(
+        "no-way-back-after-a-lost-answer",
+        "db/sessions.py",
+        "        if may_follow and _session_of_successor(connection, token) is None:\n",
+        "        if False:\n",
+        (_BACK,),
+        "a refresh right before the drain whose answer got lost costs no password",
+    ),
+    Mutation(
+        "came-back-without-a-receipt",
+        "db/sql/migrations/0015_receipts_of_who_came_back.sql",
+        " AND (revoked_at IS NULL OR revoked_reason = 'came_back');",
+        " AND revoked_at IS NULL;",
+        (_BACK,),
+        "whoever has come back has a receipt of the end like everybody else",
+    ),
+    Mutation(
+        "back-without-the-gate",
+        "api/resources/sessions.py",
+        "                passes_gate=refusal is None,\n",
+        "                passes_gate=True,\n",
+        (_BACK,),
+        "nobody comes back with a client that the gate refuses",
     ),
 )
