@@ -51,6 +51,7 @@ from api.resources.ops import drains, metrics, records, releases, users
 from api.resources.ops import messages as ops_messages
 from api.resources.ops import sessions as ops_sessions
 from api.services import Services
+from db.operators import UserAct
 
 
 class RowIdConverter(falcon.routing.BaseConverter):
@@ -91,8 +92,15 @@ def create_app(services: Services) -> falcon.App[Request, Response]:
         dumps=partial(json.dumps, ensure_ascii=False, separators=(",", ":"))
     )
     app.router_options.converters["id"] = RowIdConverter
+    for path, resource in _routes(services).items():
+        app.add_route(path, resource)
+    return app
+
+
+def _routes(services: Services) -> dict[str, object]:
+    settings = services.settings
     fleet_metrics = FleetMetrics(services.pool)
-    routes = {
+    return {
         "/health/live": health.Live(),
         "/health/ready": health.Ready(services),
         "/openapi.json": descriptions.Description(openapi.document(settings)),
@@ -125,8 +133,8 @@ def create_app(services: Services) -> falcon.App[Request, Response]:
         "/ops/sessions": ops_sessions.OpsSessions(services),
         "/ops/sessions/revoke": ops_sessions.Revoke(services),
         "/ops/users": users.OpsUsers(services),
-        "/ops/users/{user_id:id}/disable": users.Disable(services),
-        "/ops/users/{user_id:id}/enable": users.Enable(services),
+        "/ops/users/{user_id:id}/disable": users.PlainAct(services, UserAct.DISABLE),
+        "/ops/users/{user_id:id}/enable": users.PlainAct(services, UserAct.ENABLE),
         "/ops/users/{user_id:id}/unlock": users.Unlock(services),
         "/ops/users/{user_id:id}/mute": users.Mute(services),
         "/ops/users/{user_id:id}/password-reset": users.PasswordReset(services),
@@ -137,6 +145,3 @@ def create_app(services: Services) -> falcon.App[Request, Response]:
         "/users": people.People(services),
         "/users/{user_id:id}": people.OnePerson(services),
     }
-    for path, resource in routes.items():
-        app.add_route(path, resource)
-    return app

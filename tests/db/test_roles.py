@@ -106,6 +106,7 @@ FORBIDDEN_TO_BOTH = [
 FORBIDDEN: dict[Who, list[str]] = {
     "api": [
         *FORBIDDEN_TO_BOTH,
+        "SELECT act_on_user('admin', 1, 'x', 'x', 'x', NULL, p_flag => true)",
         "INSERT INTO users (email, email_key, password_hash, display_name, is_admin)"
         " VALUES ('x', 'x', 'x', 'x', true)",
         "INSERT INTO user_sessions (user_id, expires_at, idle_expires_at, created_at)"

@@ -19,7 +19,7 @@ from tests.sabotage.mutations_of_the_gateway import MUTATIONS_OF_THE_GATEWAY
 
 _FOUNDATION = "db/sql/migrations/0001_foundation.sql"
 _LIMITS = "db/sql/migrations/0002_limits_and_events.sql"
-_PRESENCE = "db/sql/migrations/0003_presence.sql"
+_REDEEM = "db/sql/migrations/0011_release.sql"
 _SESSIONS = "tests/db/test_sessions.py"
 _APPEND_SQL = "db/sql/migrations/0004_append_messages.sql"
 _APPEND = "tests/db/test_append_messages.py"
@@ -49,7 +49,7 @@ MUTATIONS = (
     # Tickets
     Mutation(
         "ticket-spent-twice",
-        _PRESENCE,
+        _REDEEM,
         "          AND t.consumed_at IS NULL\n",
         "",
         (_TICKETS,),
@@ -57,7 +57,7 @@ MUTATIONS = (
     ),
     Mutation(
         "ticket-never-expires",
-        _PRESENCE,
+        _REDEEM,
         "          AND t.expires_at > clock_timestamp()\n",
         "",
         (_TICKETS,),
@@ -65,7 +65,7 @@ MUTATIONS = (
     ),
     Mutation(
         "ticket-of-a-dead-session",
-        _PRESENCE,
+        _REDEEM,
         "        FROM presented p, live_sessions s\n",
         "        FROM presented p, (SELECT x.id AS session_id, x.user_id, '' AS display_name,"
         " false AS is_admin FROM user_sessions x) s\n",
@@ -74,7 +74,7 @@ MUTATIONS = (
     ),
     Mutation(
         "accounts-not-locked",
-        _PRESENCE,
+        _REDEEM,
         "    PERFORM pg_advisory_xact_lock(72013002, k.key)\n",
         "    PERFORM k.key\n",
         (_TICKETS, _PRESENCE_TESTS),
@@ -343,7 +343,7 @@ MUTATIONS = (
     # Sockets
     Mutation(
         "account-place-off-by-one",
-        _PRESENCE,
+        _REDEEM,
         "            OFFSET p_max_per_account\n",
         "            OFFSET p_max_per_account + 1\n",
         (_PRESENCE_TESTS,),

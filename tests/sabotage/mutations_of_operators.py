@@ -6,7 +6,7 @@ from tests.sabotage.mutation import Mutation
 
 _AUDIT_SQL = "db/sql/migrations/0008_audit.sql"
 _OPERATORS_SQL = "db/sql/migrations/0009_operators.sql"
-_REVOKE_SQL = "db/sql/migrations/0014_revocation_looks_twice.sql"  # which has revoke_sessions anew
+_REVOKE_SQL = "db/sql/migrations/0012_drains.sql"
 _METRICS_SQL = "db/sql/migrations/0010_metrics.sql"
 _AUDIT = "tests/db/test_audit.py"
 _OPERATORS = "tests/api/test_operators.py"
@@ -209,5 +209,14 @@ MUTATIONS_OF_OPERATORS = (
         "            pass\n",
         (_FLEET,),
         "how quick revocations are shows in the metrics",
+    ),
+    Mutation(
+        "a-service-makes-administrators",
+        _OPERATORS_SQL,
+        "    IF p_action = 'admin' AND session_user IN"
+        " ('gatehouse_api', 'gatehouse_gateway') THEN\n",
+        "    IF false THEN\n",
+        ("tests/db/test_roles.py",),
+        "whoever took over a service makes no administrators",
     ),
 )

@@ -147,7 +147,7 @@ MUTATIONS_OF_THE_DRAIN = (
     ),
     Mutation(
         "a-revocation-looks-once",
-        "db/sql/migrations/0014_revocation_looks_twice.sql",
+        "db/sql/migrations/0012_drains.sql",
         "FOR v_look IN 1..2 LOOP",
         "FOR v_look IN 1..1 LOOP",
         (_BACK,),
@@ -163,7 +163,7 @@ MUTATIONS_OF_THE_DRAIN = (
     ),
     Mutation(
         "came-back-without-a-receipt",
-        "db/sql/migrations/0015_receipts_of_who_came_back.sql",
+        "db/sql/migrations/0012_drains.sql",
         " AND (revoked_at IS NULL OR revoked_reason = 'came_back');",
         " AND revoked_at IS NULL;",
         (_BACK,),

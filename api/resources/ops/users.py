@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from abc import ABC, abstractmethod
 from typing import Any
 
 from psycopg import Connection
@@ -18,6 +19,7 @@ from db.operators import (
     Account,
     Acted,
     LockoutSeen,
+    Operator,
     UserAct,
     act_on_user,
     list_accounts,
@@ -77,7 +79,7 @@ class OpsUsers:
         resp.send_json(200, {"users": users})
 
 
-class _OnUser:
+class _OnUser(ABC):
     """POST /ops/users/{user_id}/<act> {reason, ...} -> {user_id, audit_id, ...}"""
 
     for_operators = True
@@ -90,11 +92,10 @@ class _OnUser:
         reason = body.required("reason", fields.reason)
         more = self._more(body)
         body.end()
-
-        def work(connection: Connection) -> Acted | None:
-            return self._act(connection, req, user_id, reason, more)
-
-        acted = in_transaction(self._services.pool, work)
+        acted = in_transaction(
+            self._services.pool,
+            lambda connection: self._act(connection, operator(req), user_id, reason, more),
+        )
         if acted is None:
             raise Refusal("not_found", "There is no such user.")
         audit.announce(acted.head)
@@ -102,47 +103,46 @@ class _OnUser:
         resp.send_json(200, answer | self._told(acted, more))
 
     def _more(self, body: Fields) -> Any:
+        """What this act needs beside a reason."""
         return None
 
+    @abstractmethod
     def _act(
-        self, connection: Connection, req: Request, user_id: int, reason: str, more: Any
+        self, connection: Connection, by: Operator, user_id: int, reason: str, more: Any
     ) -> Acted | None:
-        raise NotImplementedError
+        """None where there is no such user."""
 
     def _told(self, acted: Acted, more: Any) -> dict[str, Any]:
+        """What the answer says beyond the audit row."""
         return {}
 
 
-class Disable(_OnUser):
-    """Sockets close with account_disabled; no session lives while it lasts."""
+class PlainAct(_OnUser):
+    """Disable: sockets close with account_disabled, no session lives while it lasts. Enable: the
+    user may log in again, the sessions of before stay ended."""
+
+    def __init__(self, services: Services, act: UserAct) -> None:
+        super().__init__(services)
+        self._which = act
 
     def _act(
-        self, connection: Connection, req: Request, user_id: int, reason: str, more: Any
+        self, connection: Connection, by: Operator, user_id: int, reason: str, more: Any
     ) -> Acted | None:
-        return act_on_user(connection, operator(req), UserAct.DISABLE, user_id, reason)
-
-
-class Enable(_OnUser):
-    """The user may log in again; the sessions of before stay ended."""
-
-    def _act(
-        self, connection: Connection, req: Request, user_id: int, reason: str, more: Any
-    ) -> Acted | None:
-        return act_on_user(connection, operator(req), UserAct.ENABLE, user_id, reason)
+        return act_on_user(connection, by, self._which, user_id, reason)
 
 
 class Unlock(_OnUser):
     """Forgets the account's failed logins and lockouts, those of its writing too."""
 
     def _act(
-        self, connection: Connection, req: Request, user_id: int, reason: str, more: Any
+        self, connection: Connection, by: Operator, user_id: int, reason: str, more: Any
     ) -> Acted | None:
         user = find_user(connection, user_id)
         if user is None:
             return None
         return act_on_user(
             connection,
-            operator(req),
+            by,
             UserAct.UNLOCK,
             user_id,
             reason,
@@ -158,9 +158,9 @@ class Mute(_OnUser):
         return DEFAULT_MUTE_SECONDS if seconds is None else seconds
 
     def _act(
-        self, connection: Connection, req: Request, user_id: int, reason: str, more: Any
+        self, connection: Connection, by: Operator, user_id: int, reason: str, more: Any
     ) -> Acted | None:
-        return act_on_user(connection, operator(req), UserAct.MUTE, user_id, reason, seconds=more)
+        return act_on_user(connection, by, UserAct.MUTE, user_id, reason, seconds=more)
 
     def _told(self, acted: Acted, more: Any) -> dict[str, Any]:
         return {"muted_until": optional_time(acted.until) if more else None}
@@ -174,12 +174,12 @@ class PasswordReset(_OnUser):
         return new_token(), nobody_knows
 
     def _act(
-        self, connection: Connection, req: Request, user_id: int, reason: str, more: Any
+        self, connection: Connection, by: Operator, user_id: int, reason: str, more: Any
     ) -> Acted | None:
         token, nobody_knows = more
         return act_on_user(
             connection,
-            operator(req),
+            by,
             UserAct.RESET,
             user_id,
             reason,

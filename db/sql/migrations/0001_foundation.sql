@@ -33,7 +33,12 @@ CREATE TABLE user_sessions (
     client_version text,                     -- the latest that login, refresh or ticket named
     client_content_version text,
     drain_event_id bigint,
-    drain_deadline_at timestamptz
+    drain_deadline_at timestamptz,
+    -- Set when its drain has completed, and never taken back: from then on no clock, however wrong,
+    -- lets the session back in. It is not revoked_at: a drained session may come back once through
+    -- its refresh token, and whatever revokes sessions must be able to end that too, down to a plain
+    -- UPDATE ... WHERE revoked_at IS NULL.
+    drained_at timestamptz
 );
 
 -- A user's sessions are listed, counted and ended together.
@@ -65,6 +70,7 @@ WHERE s.revoked_at IS NULL
   AND s.expires_at > clock_timestamp()
   AND s.idle_expires_at > clock_timestamp()
   AND u.disabled_at IS NULL
+  AND s.drained_at IS NULL
   AND (s.drain_deadline_at IS NULL OR s.drain_deadline_at > clock_timestamp());
 
 CREATE TABLE refresh_tokens (

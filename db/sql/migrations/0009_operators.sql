@@ -34,74 +34,6 @@ BEGIN
 END;
 $$;
 
--- Ends the sessions that exactly one selector names; of those that had ended before none matches.
--- p_all is a selector like the others, so that nobody ends everything by leaving one out. What the
--- client is told is only that an operator did it: the reason is for the audit trail.
-CREATE FUNCTION revoke_sessions(
-    p_actor text,
-    p_reason text,
-    p_request_id text,
-    p_ip inet,
-    p_dry_run boolean,
-    p_user_id bigint DEFAULT NULL,
-    p_session_id bigint DEFAULT NULL,
-    p_network inet DEFAULT NULL,
-    p_version_below text DEFAULT NULL,
-    p_created_before timestamptz DEFAULT NULL,
-    p_all boolean DEFAULT NULL
-) RETURNS TABLE (matched bigint, revoked bigint, audit_id bigint, audit_hash bytea)
-LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path = pg_catalog, public, pg_temp
-AS $$
-#variable_conflict use_column
-DECLARE
-    v_ids bigint[];
-    v_revoked bigint := 0;
-BEGIN
-    PERFORM require_actor(p_actor, p_reason);
-    IF num_nonnulls(
-        p_user_id, p_session_id, p_network, p_version_below, p_created_before, p_all
-    ) <> 1 THEN
-        RAISE EXCEPTION 'exactly one selector is needed';
-    END IF;
-    v_ids := ARRAY(
-        SELECT l.session_id FROM live_sessions l
-        WHERE (p_user_id IS NULL OR l.user_id = p_user_id)
-          AND (p_session_id IS NULL OR l.session_id = p_session_id)
-          AND (p_network IS NULL OR l.ip <<= p_network)
-          AND (p_version_below IS NULL
-               OR version_key(l.client_version) < version_key(p_version_below))
-          AND (p_created_before IS NULL OR l.created_at < p_created_before)
-        ORDER BY l.session_id
-    );
-    IF p_dry_run THEN
-        RETURN QUERY SELECT cardinality(v_ids)::bigint, 0::bigint, NULL::bigint, NULL::bytea;
-        RETURN;
-    END IF;
-    PERFORM s.id FROM user_sessions s
-    WHERE s.id = ANY (v_ids) ORDER BY s.id FOR NO KEY UPDATE;
-    UPDATE user_sessions
-    SET revoked_at = clock_timestamp(), revoked_reason = 'revoked_by_operator'
-    WHERE id = ANY (v_ids) AND revoked_at IS NULL;
-    GET DIAGNOSTICS v_revoked = ROW_COUNT;
-    RETURN QUERY
-    SELECT cardinality(v_ids)::bigint, v_revoked, a.id, a.hash
-    FROM append_audit(
-        p_actor, 'sessions.revoke', p_request_id, p_ip, p_user_id, p_reason,
-        jsonb_strip_nulls(jsonb_build_object(
-            'session_id', p_session_id,
-            'network', p_network::text,
-            'version_below', p_version_below,
-            'created_before', p_created_before,
-            'all', p_all,
-            'matched', cardinality(v_ids),
-            'revoked', v_revoked
-        ))
-    ) a;
-END;
-$$;
-
 -- One act on one user. No row where there is no such user.
 --
 -- disable   sockets close with account_disabled, sessions are dead while it lasts
@@ -133,6 +65,10 @@ DECLARE
     v_until timestamptz := clock_timestamp() + make_interval(secs => p_seconds);
 BEGIN
     PERFORM require_actor(p_actor, p_reason);
+    -- No endpoint makes administrators, so whoever took over a service makes none either.
+    IF p_action = 'admin' AND session_user IN ('gatehouse_api', 'gatehouse_gateway') THEN
+        RAISE insufficient_privilege USING MESSAGE = 'only the owner makes administrators';
+    END IF;
     PERFORM u.id FROM users u WHERE u.id = p_user_id FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RETURN;

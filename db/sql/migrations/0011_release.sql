@@ -335,10 +335,18 @@ BEGIN
 END;
 $$;
 
--- As before (0003_presence.sql), and the gate: a good ticket of a client that must update is spent
--- and opens no connection; connection_id is null then.
-DROP FUNCTION redeem_tickets(bytea[], inet[], text, integer);
-
+-- Spends those of the presented tickets that are good, each at most once, whoever else presents
+-- them at this moment, and writes down the connections that they open.
+--
+-- First every account is locked, in the order of the lock keys: two instances that admit sockets
+-- of one account count one after the other, and two that were given the same tickets cannot
+-- deadlock over them. The UPDATE then decides by the tickets' latest version. Of a ticket that
+-- stands in the batch more than once, the first place gets it. Last, accounts with more sockets
+-- than they may have lose their oldest ones; whoever serves those is told by a notification, and
+-- finds out by its sweep should that get lost.
+--
+-- A good ticket of a client that must update is spent and opens no connection; connection_id is
+-- null then.
 CREATE FUNCTION redeem_tickets(
     p_ticket_hashes bytea[],
     p_ips inet[],

@@ -75,39 +75,6 @@ CREATE TABLE publish_drain_session_audit (
 CREATE INDEX user_sessions_by_drain ON user_sessions (drain_event_id)
     WHERE drain_event_id IS NOT NULL;
 
--- Set when its drain has completed, and never taken back: from then on no clock, however wrong, lets
--- the session back in. It is not revoked_at: a drained session may come back once through its
--- refresh token, and whatever revokes sessions must be able to end that too, down to a plain UPDATE
--- ... WHERE revoked_at IS NULL.
-ALTER TABLE user_sessions ADD COLUMN drained_at timestamptz;
-
-CREATE OR REPLACE VIEW live_sessions AS
-SELECT
-    s.id AS session_id,
-    s.user_id,
-    s.created_at,
-    s.last_seen_at,
-    s.expires_at,
-    s.idle_expires_at,
-    s.ip,
-    s.user_agent,
-    s.client_version,
-    s.client_content_version,
-    s.drain_event_id,
-    s.drain_deadline_at,
-    u.email,
-    u.display_name,
-    u.is_admin,
-    u.muted_until
-FROM user_sessions s
-JOIN users u ON u.id = s.user_id
-WHERE s.revoked_at IS NULL
-  AND s.drained_at IS NULL
-  AND s.expires_at > clock_timestamp()
-  AND s.idle_expires_at > clock_timestamp()
-  AND u.disabled_at IS NULL
-  AND (s.drain_deadline_at IS NULL OR s.drain_deadline_at > clock_timestamp());
-
 -- Those that a drain ended, whose refresh token may still open one new session.
 CREATE VIEW drained_sessions AS
 SELECT
@@ -373,6 +340,8 @@ $$;
 
 -- Completes the drain whose deadline has passed, once no socket of it is left, or p_linger_seconds
 -- after the deadline whatever is left. Any gateway may call it at any time; one of several does it.
+-- Whoever has come back before has a receipt that says when the drain ended the session, like
+-- everybody else.
 CREATE FUNCTION finish_drain(p_instance_id text, p_linger_seconds integer)
 RETURNS TABLE (drain_id bigint, audit_id bigint, audit_hash bytea)
 LANGUAGE plpgsql
@@ -404,7 +373,7 @@ BEGIN
     WHERE s.drain_event_id = v_drain.id ORDER BY s.id FOR NO KEY UPDATE;
     v_now := clock_timestamp();
     UPDATE user_sessions SET drained_at = v_now
-    WHERE drain_event_id = v_drain.id AND revoked_at IS NULL;
+    WHERE drain_event_id = v_drain.id AND (revoked_at IS NULL OR revoked_reason = 'came_back');
     UPDATE publish_drain_session_audit r
     SET revoked_at = (
             SELECT s.drained_at FROM user_sessions s
@@ -544,8 +513,11 @@ CREATE TRIGGER receipts_stay BEFORE DELETE ON publish_drain_session_audit
 CREATE TRIGGER no_receipt_is_truncated BEFORE TRUNCATE ON publish_drain_session_audit
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_drain();
 
--- As in 0009_operators.sql, and what a drain ended is revoked as well: a revocation leaves no way back.
-CREATE OR REPLACE FUNCTION revoke_sessions(
+-- Ends the sessions that exactly one selector names; of those that had ended before none matches,
+-- but those that a drain has ended do: a revocation leaves no way back.
+-- p_all is a selector like the others, so that nobody ends everything by leaving one out. What the
+-- client is told is only that an operator did it: the reason is for the audit trail.
+CREATE FUNCTION revoke_sessions(
     p_actor text,
     p_reason text,
     p_request_id text,
@@ -573,29 +545,33 @@ BEGIN
     ) <> 1 THEN
         RAISE EXCEPTION 'exactly one selector is needed';
     END IF;
-    v_ids := ARRAY(
-        SELECT l.session_id
-        FROM (
-            SELECT a.session_id, a.user_id, a.ip, a.client_version, a.created_at
-            FROM live_sessions a
-            UNION ALL
-            SELECT d.session_id, d.user_id, d.ip, d.client_version, d.created_at
-            FROM drained_sessions d
-        ) l
-        WHERE (p_user_id IS NULL OR l.user_id = p_user_id)
-          AND (p_session_id IS NULL OR l.session_id = p_session_id)
-          AND (p_network IS NULL OR l.ip <<= p_network)
-          AND (p_version_below IS NULL
-               OR version_key(l.client_version) < version_key(p_version_below))
-          AND (p_created_before IS NULL OR l.created_at < p_created_before)
-        ORDER BY l.session_id
-    );
-    IF p_dry_run THEN
-        RETURN QUERY SELECT cardinality(v_ids)::bigint, 0::bigint, NULL::bigint, NULL::bytea;
-        RETURN;
-    END IF;
-    PERFORM s.id FROM user_sessions s
-    WHERE s.id = ANY (v_ids) ORDER BY s.id FOR NO KEY UPDATE;
+    -- Twice: the second look sees what was opened on the way back of drained sessions while the
+    -- first one's locks were waited for; behind those locks nothing more can be.
+    FOR v_look IN 1..2 LOOP
+        v_ids := ARRAY(
+            SELECT l.session_id
+            FROM (
+                SELECT a.session_id, a.user_id, a.ip, a.client_version, a.created_at
+                FROM live_sessions a
+                UNION ALL
+                SELECT d.session_id, d.user_id, d.ip, d.client_version, d.created_at
+                FROM drained_sessions d
+            ) l
+            WHERE (p_user_id IS NULL OR l.user_id = p_user_id)
+              AND (p_session_id IS NULL OR l.session_id = p_session_id)
+              AND (p_network IS NULL OR l.ip <<= p_network)
+              AND (p_version_below IS NULL
+                   OR version_key(l.client_version) < version_key(p_version_below))
+              AND (p_created_before IS NULL OR l.created_at < p_created_before)
+            ORDER BY l.session_id
+        );
+        IF p_dry_run THEN
+            RETURN QUERY SELECT cardinality(v_ids)::bigint, 0::bigint, NULL::bigint, NULL::bytea;
+            RETURN;
+        END IF;
+        PERFORM s.id FROM user_sessions s
+        WHERE s.id = ANY (v_ids) ORDER BY s.id FOR NO KEY UPDATE;
+    END LOOP;
     UPDATE user_sessions
     SET revoked_at = clock_timestamp(), revoked_reason = 'revoked_by_operator'
     WHERE id = ANY (v_ids) AND revoked_at IS NULL;
