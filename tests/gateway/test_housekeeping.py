@@ -10,6 +10,8 @@ from tests.support.processes import wait_until
 from tests.support.services import People
 from tests.support.sockets import Sockets
 
+CHAT_RECOVERY_MAX_MESSAGES = 500
+
 
 def make_old(people: People, table: str, count: int) -> None:
     """Rows of so long ago that no retention keeps them."""
@@ -68,7 +70,8 @@ def test_retention_disturbs_neither_writers_nor_readers_and_whoever_resumes_is_t
         assert seqs == list(range(2_001, 2_001 + said))
     answer = opened[0].subscribe(channel, after_seq=1_990)
     assert (answer["recovered"], answer["first_seq"]) == (False, 2_001)
-    assert [entry["seq"] for entry in answer["entries"]] == seqs
+    newest = seqs[-CHAT_RECOVERY_MAX_MESSAGES:]  # a slow house keeper lets more be said than that
+    assert [entry["seq"] for entry in answer["entries"]] == newest
     answer = opened[1].subscribe(channel, after_seq=2_000)
     assert (answer["recovered"], answer["last_seq"]) == (True, 2_000 + said)
 
