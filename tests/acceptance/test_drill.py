@@ -136,7 +136,8 @@ class TestHealthy:
         another_key = {"JWT_SECRET": "another key of more than thirty-two bytes"}
         with ground.on_demand("rotate", lambda: ground.replace_api(**another_key)) as rotate:
             done = ground.drill(
-                *("--only", "leak", "spam", "compromise", "--rotate-jwt", rotate),
+                *("--only", "leak", "spam", "release", "compromise", "--rotate-jwt", rotate),
+                *("--grace-seconds", "3"),
                 *("--markdown", str(markdown)),
             )
         assert done.code == 0, done.output
@@ -185,6 +186,8 @@ def swallowing(ground: Ground, call: str, answer: dict[str, Any]) -> SwallowingP
 
 REVOKED = {"matched": 6, "revoked": 6, "audit_id": 1}
 ACTED = {"user_id": 1, "audit_id": 1}
+DRAIN = {"id": 1, "status": "draining"}
+ACTIVATED = {"drain_id": 1, "enrolled": 1, "audit_id": 1, "release_policy": {}}
 
 
 class TestBroken:
@@ -198,6 +201,8 @@ class TestBroken:
             ("spam", "DELETE /ops/channels/", {}, "the listener sees each of them go"),
             ("compromise", "POST /ops/sessions/revoke", REVOKED, "sockets end"),
             ("compromise", "POST /ops/users/", ACTED, "rate_limited"),
+            ("release", "POST /ops/drains", DRAIN, "no drain_started"),
+            ("release", "POST /ops/release/activate", ACTIVATED, "is not in force"),
         ],
     )
     def test_a_step_that_does_nothing_is_found(

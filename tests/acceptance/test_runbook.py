@@ -21,18 +21,12 @@ from tests.support.stack import Gateway, Person, Stack
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", RUNBOOK, re.MULTILINE | re.DOTALL)
 NEEDS_CLOUD = "# needs the cloud"
-# What the API does not have yet.
-NOT_YET = ('"drain"', "/ops/drains", "/ops/release/rollback")
 
 
 def to_type() -> list[str]:
     """The blocks in order, without what needs the cloud."""
     local = [block for block in BLOCKS if not block.startswith(NEEDS_CLOUD)]
-    return [
-        re.sub(r"^scripts/([\w-]+)", _module, block, flags=re.MULTILINE)
-        for block in local
-        if not any(path in block for path in NOT_YET)
-    ]
+    return [re.sub(r"^scripts/([\w-]+)", _module, block, flags=re.MULTILINE) for block in local]
 
 
 def _module(script: re.Match[str]) -> str:
