@@ -13,6 +13,7 @@ import socket
 import sys
 
 from api.app import create_app
+from api.cpu_placement import all_cpus, stay_on_one_cpu
 from api.http_server import HttpServer
 from api.login_attempts import LoginAttempts
 from api.password_hashing import PasswordHasher
@@ -64,6 +65,10 @@ def _serve(settings: Settings, secrets: Secrets) -> int:
     listening = socket.create_server(
         (service.host, port), family=_family(service.host), backlog=1024
     )
+    cpus = all_cpus()
+    if service.api_one_cpu:
+        stay_on_one_cpu()
+    hasher = PasswordHasher(ScryptCost(log2_n=auth.scrypt_log2_n), cpus)
     pool = open_pool(
         settings.database,
         secrets.db_passwords,
@@ -80,14 +85,15 @@ def _serve(settings: Settings, secrets: Secrets) -> int:
                 secrets.jwt_keys, auth.jwt_issuer, auth.jwt_audience, auth.access_ttl_seconds
             ),
             ops_tokens=secrets.ops_tokens,
-            hasher=PasswordHasher(ScryptCost(log2_n=auth.scrypt_log2_n)),
+            hasher=hasher,
             login_attempts=LoginAttempts(pool, auth),
             is_draining=lambda: server.is_draining,
         )
         server = HttpServer(
             create_app(services),
             listening,
-            threads=service.api_threads,
+            # Whoever waits for a hash leaves the others as many as there would be without.
+            threads=service.api_threads + hasher.room,
             max_body_bytes=service.max_request_body_bytes,
             trusted_proxy_hops=service.trusted_proxy_hops,
             cors_allowed_origins=service.cors_allowed_origins,

@@ -1,7 +1,7 @@
 """Bounded password hashing: a flood of logins must leave the rest of the API quick.
 
 scrypt costs about a fifth of a second and 32 MiB each time. As many run as there are cores, in
-threads of their own that the scheduler lets wait behind everybody else's; a few more wait; beyond
+threads of their own that the scheduler lets wait behind everybody else's; some more wait; beyond
 that a login is told to come back, instead of joining a queue without end.
 """
 
@@ -11,28 +11,35 @@ import os
 import secrets
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from api.cpu_placement import spread_over
 from rules import passwords
 from rules.errors import Refusal
 from rules.passwords import ScryptCost
 
 T = TypeVar("T")
 
-WAITING = 4
+# Who comes last waits for so many others, about three seconds. Whoever guesses in parallel spends
+# that time waiting, too, instead of asking again at once.
+WAITING_FOR_A_CPU = 9
 RETRY_SECONDS = 2
 # The lowest there is: hashing gets a few per cent of a core while anybody else has work for it.
 NICENESS = 19
 
 
 class PasswordHasher:
-    def __init__(self, cost: ScryptCost) -> None:
+    """`cpus` are those to hash on; `room` is how many callers there may be in it at once."""
+
+    def __init__(self, cost: ScryptCost, cpus: Set[int]) -> None:
         self._cost = cost
-        running = max(1, os.cpu_count() or 1)
-        self._threads = ThreadPoolExecutor(running, "hashing", _step_back)
-        self._admitted = threading.BoundedSemaphore(running + WAITING)
+        self._cpus = cpus
+        running = len(cpus) or os.cpu_count() or 1
+        self.room = running * (1 + WAITING_FOR_A_CPU)
+        self._threads = ThreadPoolExecutor(running, "hashing", self._step_back)
+        self._admitted = threading.BoundedSemaphore(self.room)
         self._nobody = passwords.hash_password(secrets.token_urlsafe(16), cost)
 
     def hash(self, password: str) -> str:
@@ -56,8 +63,8 @@ class PasswordHasher:
         finally:
             self._admitted.release()
 
-
-def _step_back() -> None:
-    # On Linux a thread has a priority of its own; elsewhere it would be the whole process's.
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    def _step_back(self) -> None:
+        spread_over(self._cpus)
+        # On Linux a thread has a priority of its own; elsewhere it would be the whole process's.
+        if sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

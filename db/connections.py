@@ -104,7 +104,7 @@ def open_pool(
         kwargs={**parameters(settings, application), "autocommit": True},
         min_size=min(2, size),
         max_size=size,
-        max_waiting=4 * size,
+        max_waiting=100 * size,
         timeout=settings.pool_timeout_ms / 1000,
         max_idle=300,
         reconnect_timeout=1,

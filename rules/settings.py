@@ -136,6 +136,7 @@ class ServiceSettings:
     host: str = _variable("HOST", _text, "0.0.0.0")  # noqa: S104 - a container
     port: int | None = _variable("PORT", _integer(1, 65_535), None)
     api_threads: int = _variable("API_THREADS", _integer(1, 200), "16")
+    api_one_cpu: bool = _variable("API_ONE_CPU", _boolean, "true")
     ws_processes: int = _variable("WS_PROCESSES", _integer(1, 64), "1")
     trusted_proxy_hops: int = _variable("TRUSTED_PROXY_HOPS", _integer(0, 10), "0")
     public_ws_url: str | None = _variable("PUBLIC_WS_URL", _ws_url, None)

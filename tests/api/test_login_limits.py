@@ -248,19 +248,6 @@ class TestWhatIsTold:
             assert (refused.status, refused.code) == (422, "validation_failed")
             assert refused.body["error"]["details"]["field"] == "password"
 
-    def test_a_flood_of_hashing_is_told_to_come_back(self, start: Start) -> None:
-        api = start(
-            AUTH_SCRYPT_LOG2_N="17",
-            AUTH_RATE_LIMIT_MAX_ATTEMPTS_PER_IP="1000",
-            AUTH_RATE_LIMIT_MAX_ATTEMPTS_PER_ACCOUNT="1000",
-        )
-        with ThreadPoolExecutor(16) as threads:
-            answers = list(threads.map(lambda _: api.login("a@example.org", "wrong"), range(16)))
-        codes = Counter(answer.code for answer in answers)
-        assert codes["invalid_credentials"] > 0
-        assert codes["unavailable"] > 0
-        assert all(a.headers["Retry-After"] for a in answers if a.code == "unavailable")
-
 
 class TestSessionsOfAUser:
     def test_a_changed_password_ends_the_other_sessions_and_keeps_this_one(

@@ -9,9 +9,42 @@ _JSON = "rules/json_input.py"
 _TOKENS = "rules/access_tokens.py"
 _PROTOCOL = "wsgateway/protocol.py"
 _BATCHING = "wsgateway/batching.py"
+_HASHING = "tests/api/test_hashing.py"
 
 MUTATIONS_OF_RULES = (
     # Configuration
+    Mutation(
+        "hashing-in-the-others-threads",
+        "api/__main__.py",
+        "threads=service.api_threads + hasher.room,\n",
+        "threads=service.api_threads,\n",
+        (_HASHING,),
+        "a flood of logins must not hold up those who are in",
+    ),
+    Mutation(
+        "hashing-without-an-end",
+        "api/password_hashing.py",
+        "        if not self._admitted.acquire(blocking=False):\n",
+        "        if not self._admitted.acquire():\n",
+        (_HASHING,),
+        "nobody joins a queue without end",
+    ),
+    Mutation(
+        "hashing-on-one-cpu",
+        "api/password_hashing.py",
+        "        spread_over(self._cpus)\n",
+        "",
+        (_HASHING,),
+        "a thread inherits the one CPU of whoever started it",
+    ),
+    Mutation(
+        "python-on-all-cpus",
+        "api/__main__.py",
+        "        stay_on_one_cpu()\n",
+        "        pass\n",
+        (_HASHING,),
+        "between two CPUs the interpreter's lock costs more than the work",
+    ),
     Mutation(
         "unknown-setting-accepted",
         _SETTINGS,
