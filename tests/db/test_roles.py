@@ -187,6 +187,7 @@ def test_every_function_fixes_where_names_are_looked_up(owner: Connection) -> No
     fixed = owner.execute(
         "SELECT p.proname, (SELECT s FROM unnest(p.proconfig) AS s WHERE s LIKE 'search_path=%')"
         " FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace"
+        " AND p.prosqlbody IS NULL"  # else bound to what it calls when it was made
     ).fetchall()
     assert len(fixed) > 10
     for name, setting in fixed:

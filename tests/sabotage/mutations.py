@@ -179,6 +179,14 @@ MUTATIONS = (
         "seqs are taken under the channel's lock",
     ),
     Mutation(
+        "append-planned-by-the-size-of-the-house",
+        _APPEND_SQL,
+        "              AND e.client_msg_id = i.client_msg_id\n            OFFSET 0\n",
+        "              AND e.client_msg_id = i.client_msg_id\n",
+        (f"{_APPEND}::TestPlan",),
+        "a plan made in an empty house would read all messages for each batch",
+    ),
+    Mutation(
         "append-stamped-before-the-lock",
         _APPEND_SQL,
         "    v_now := refresh_limits(v_keys, p_window_seconds);\n",

@@ -38,37 +38,40 @@ CREATE INDEX security_events_by_event ON security_events (event, id);
 CREATE INDEX security_events_by_time ON security_events (created_at);
 
 -- Counts moved on by some slices: the oldest fall out, zeros come in.
+--
+-- The functions with RETURN are bound to what they call when they are made, so they need no
+-- search_path of their own and can be expanded where they are called.
 CREATE FUNCTION shifted_slices(p_counts integer[], p_by bigint) RETURNS integer[]
 LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT CASE
-        WHEN p_by <= 0 THEN p_counts
-        WHEN p_by >= 11 THEN array_fill(0, ARRAY[11])
-        ELSE p_counts[p_by + 1 : 11] || array_fill(0, ARRAY[p_by::integer])
-    END
-$$;
+RETURN CASE
+    WHEN p_by <= 0 THEN p_counts
+    WHEN p_by >= 11 THEN array_fill(0, ARRAY[11])
+    ELSE p_counts[p_by + 1 : 11] || array_fill(0, ARRAY[p_by::integer])
+END;
 
+-- Not as an aggregate: a subquery could not be expanded.
 CREATE FUNCTION sum_of_slices(p_counts integer[]) RETURNS bigint
 LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT sum(n) FROM unnest(p_counts) AS n
-$$;
+RETURN p_counts[1]::bigint + p_counts[2] + p_counts[3] + p_counts[4] + p_counts[5] + p_counts[6]
+    + p_counts[7] + p_counts[8] + p_counts[9] + p_counts[10] + p_counts[11];
 
 -- Locks the rows of these subjects in key order, making those that are missing. Whatever touches
 -- limits begins with it, so two of them never deadlock.
 CREATE FUNCTION lock_limit_rows(p_keys text[], p_window_seconds integer) RETURNS void
-LANGUAGE sql
+LANGUAGE plpgsql -- which keeps its plan; one in plain SQL is planned at each call before 18
 SET search_path = pg_catalog, public, pg_temp
 AS $$
+BEGIN
     INSERT INTO rate_limits AS r
         (key, window_seconds, slice, reserved, failures, touched_at)
     SELECT k, p_window_seconds, 0, array_fill(0, ARRAY[11]), array_fill(0, ARRAY[11]),
            clock_timestamp()
     FROM unnest(p_keys) AS k
     ORDER BY k
+    -- Locks the row also where it writes nothing; to the minute is enough for housekeeping.
     ON CONFLICT (key) DO UPDATE SET touched_at = excluded.touched_at
+    WHERE r.touched_at < excluded.touched_at - interval '1 minute';
+END;
 $$;
 
 -- Brings the slices of locked rows up to date and says what time it is.
@@ -96,7 +99,8 @@ BEGIN
             WHEN r.window_seconds = p_window_seconds THEN greatest(v_slice, r.slice)
             ELSE v_slice END,
         window_seconds = p_window_seconds
-    WHERE r.key = ANY (p_keys);
+    WHERE r.key = ANY (p_keys)
+      AND (r.slice < v_slice OR r.window_seconds <> p_window_seconds);
     RETURN v_now;
 END;
 $$;
@@ -113,22 +117,15 @@ $$;
 
 -- Which lockout in a row the next one would be: within a day of the one before it goes on counting.
 CREATE FUNCTION next_lockout(p_limit rate_limits, p_now timestamptz) RETURNS integer
-LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, public, pg_temp
-AS $$
-    SELECT CASE WHEN p_limit.locked_at > p_now - interval '1 day'
-        THEN p_limit.lockouts + 1 ELSE 1 END
-$$;
+LANGUAGE sql STABLE
+RETURN CASE WHEN p_limit.locked_at > p_now - interval '1 day' THEN p_limit.lockouts + 1 ELSE 1 END;
 
 -- Each further lockout in a row is twice as long as the one before, up to the longest.
 CREATE FUNCTION lockout_length(
     p_in_a_row integer, p_first_seconds integer, p_max_seconds integer
 ) RETURNS integer
 LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT least(p_max_seconds, p_first_seconds * 2::numeric ^ least(p_in_a_row - 1, 30))::integer
-$$;
+RETURN least(p_max_seconds, p_first_seconds * 2::numeric ^ least(p_in_a_row - 1, 30))::integer;
 
 -- Seconds until a subject may go on: its lockout, or how long until enough slices have fallen out.
 CREATE FUNCTION seconds_until_free(
