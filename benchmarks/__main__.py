@@ -1,9 +1,11 @@
 """scripts/benchmark: measures, and prints medians with ranges.
 
     scripts/benchmark [FIGURE ...] [--seconds 30] [--runs 3] [--json FILE] [--list]
+    scripts/benchmark --report FILE
 
 Without a name: all of them. Each run has a fresh Postgres and fresh processes. `--json` appends
-what was measured, a line a run, for whoever makes the table.
+what was measured, a line a run. `--report` measures nothing: from such a file it makes the table
+and the plots of docs/performance.md.
 """
 
 from __future__ import annotations
@@ -14,12 +16,13 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bench import Bench
 from benchmarks.figures import FIGURES
+from benchmarks.recording import UnreadableRecording, leaves
+from benchmarks.report import write_report
 
 
 def main(arguments: list[str]) -> int:
@@ -27,6 +30,13 @@ def main(arguments: list[str]) -> int:
     if options.list:
         for name, function in FIGURES.items():
             print(f"{name:<30}{(function.__doc__ or 'the same, of a peer').splitlines()[0]}")
+        return 0
+    if options.report:
+        try:
+            print(write_report(options.report))
+        except (UnreadableRecording, OSError) as error:
+            print(f"benchmark: {error}", file=sys.stderr)
+            return 1
         return 0
     unknown = [name for name in options.figures if name not in FIGURES]
     if unknown:
@@ -64,20 +74,9 @@ def _measure(name: str, options: argparse.Namespace) -> None:
 def _columns(runs: list[dict[str, Any]]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {}
     for figures in runs:
-        for path, value in _leaves(figures, ""):
+        for path, value in leaves(figures):
             columns.setdefault(path, []).append(value)
     return columns
-
-
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, member in value.items():
-            yield from _leaves(member, f"{path}.{name}" if path else name)
-    elif isinstance(value, list):
-        for number, member in enumerate(value):
-            yield from _leaves(member, f"{path}.{number}")
-    else:
-        yield path, value
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -86,8 +85,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=30.0, help="of each measurement")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--json", help="a file to append the runs to")
+    parser.add_argument("--report", type=Path, help="make the table and the plots from such a file")
     parser.add_argument("--list", action="store_true")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.report and options.figures:
+        parser.error("--report measures nothing, so it takes no figure")
+    return options
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from benchmarks.locked_python import locked_python
 from scripts.embedded_postgres import EmbeddedPostgres
 from tests.support.cluster import clean_environment
 from tests.support.own_database import migrated
@@ -121,14 +122,7 @@ class Bench:
 
     def python_peer(self, name: str) -> tuple[ServiceProcess, int]:
         """In an environment of its own, from its own lock."""
-        python = PEERS / name / ".venv" / "bin" / "python"
-        if not python.exists():
-            subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
-            install = [str(python), "-m", "pip", "install", "--quiet", "--require-hashes"]
-            subprocess.run(
-                [*install, "-r", str(PEERS / name / "requirements.txt")],
-                check=True,
-            )
+        python = locked_python(PEERS / name)
         return self.start_peer(name, [str(python), "server.py"], {"JWT_SECRET": JWT_SECRET})
 
 

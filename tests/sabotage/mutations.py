@@ -12,6 +12,7 @@ from tests.sabotage.mutations_of_operators import MUTATIONS_OF_OPERATORS
 from tests.sabotage.mutations_of_pentest import MUTATIONS_OF_PENTEST
 from tests.sabotage.mutations_of_rules import MUTATIONS_OF_RULES
 from tests.sabotage.mutations_of_secrets import MUTATIONS_OF_SECRETS
+from tests.sabotage.mutations_of_the_benchmarks import MUTATIONS_OF_THE_BENCHMARKS
 from tests.sabotage.mutations_of_the_drain import MUTATIONS_OF_THE_DRAIN
 from tests.sabotage.mutations_of_the_floor import MUTATIONS_OF_THE_FLOOR
 from tests.sabotage.mutations_of_the_gate import MUTATIONS_OF_THE_GATE
@@ -37,6 +38,7 @@ MUTATIONS = (
     *MUTATIONS_OF_CHANNELS,
     *MUTATIONS_OF_DRILLS,
     *MUTATIONS_OF_EVENTS,
+    *MUTATIONS_OF_THE_BENCHMARKS,
     *MUTATIONS_OF_THE_DRAIN,
     *MUTATIONS_OF_THE_GATE,
     *MUTATIONS_OF_CLIENTS,
