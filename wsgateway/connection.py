@@ -123,16 +123,19 @@ class Connection:
     def _finish(self) -> None:
         assert self._ending is not None  # noqa: S101 - both callers have set or seen it
         refusal, farewell = self._ending
-        self._write(text_frame(farewell))
-        self._close_now(refusal)
+        self._close_now(refusal, text_frame(farewell))
 
-    def _close_now(self, refusal: Refusal) -> None:
+    def _close_now(self, refusal: Refusal, farewell: bytes = b"") -> None:
         if self._close_task is not None:
             return
         self._ending = self._ending or (refusal, {})
-        self._close_task = asyncio.create_task(close_socket(self._socket, refusal))
+        say_goodbye(self._socket, refusal, farewell)
+        self._close_task = asyncio.create_task(self._end(refusal))
+
+    async def _end(self, refusal: Refusal) -> None:
         fields = {"code": refusal.code, "session_id": self.session_id, "user_id": self.user_id}
         logger.info("socket closed: %s", refusal.code, extra={"fields": fields})
+        await finish_closing(self._socket)
 
 
 def write_frames(socket: ServerConnection, data: bytes) -> None:
@@ -142,13 +145,21 @@ def write_frames(socket: ServerConnection, data: bytes) -> None:
         socket.transport.write(data)
 
 
-async def close_socket(socket: ServerConnection, refusal: Refusal) -> None:
+def say_goodbye(socket: ServerConnection, refusal: Refusal, farewell: bytes) -> None:
+    """The last frames, at once and in one write. What follows can wait: when thousands of sockets
+    end together, each of them is told before the first has been seen out."""
     kind = KINDS[refusal.code]
     assert kind.close is not None  # noqa: S101 - only codes that end a socket come here
+    if socket.state is State.OPEN:
+        socket.protocol.send_close(kind.close, kind.code)
+        socket.transport.write(farewell + b"".join(socket.protocol.data_to_send()))
+
+
+async def finish_closing(socket: ServerConnection) -> None:
+    """Until the other side has answered, or has had the time for it."""
     try:
         async with asyncio.timeout(CLOSE_WITHIN_SECONDS):
-            # Its own timeout begins when all is sent, which for a client that does not read is
-            # never.
-            await socket.close(kind.close, kind.code)
+            # Closes nothing any more: the library waits for the end and gives it a deadline.
+            await socket.close()
     except TimeoutError:
         socket.transport.abort()

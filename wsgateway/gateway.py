@@ -28,7 +28,7 @@ from rules.settings import Settings
 from rules.times import rfc3339
 from rules.versions import version_status
 from wsgateway.admission import AdmissionDesk
-from wsgateway.connection import Connection, close_socket, write_frames
+from wsgateway.connection import Connection, finish_closing, say_goodbye
 from wsgateway.connections import Connections, Places
 from wsgateway.drain_watch import DrainWatch
 from wsgateway.fanout import Fanout
@@ -425,8 +425,8 @@ class Gateway:
 async def _turn_away(socket: ServerConnection, refusal: Refusal) -> None:
     """A refusal that a browser must understand: told after the upgrade."""
     logger.info("admission refused: %s", refusal.code)
-    write_frames(socket, text_frame(error_frame(refusal)))
-    await close_socket(socket, refusal)
+    say_goodbye(socket, refusal, text_frame(error_frame(refusal)))
+    await finish_closing(socket)
 
 
 async def _forever(work: Coroutine[Any, Any, None]) -> None:
