@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import psycopg
+
 from scripts.embedded_postgres import EmbeddedPostgres
 from tests.support.cluster import clean_environment
 from tests.support.own_database import migrated
@@ -118,6 +120,30 @@ class Bench:
                 check=True,
             )
         return self.start_peer(name, [node, "server.mjs"])
+
+    def ejabberd_peer(self) -> tuple[ServiceProcess, int]:
+        """As Debian packages it; its folder and its database are its own."""
+        driver = Path("/usr/lib/erlang/lib").glob("p1_pgsql-*")
+        if shutil.which("ejabberdctl") is None or not any(driver):
+            raise SystemExit(
+                "the peer ejabberd needs the Debian packages ejabberd and erlang-p1-pgsql"
+            )
+        with self.superuser() as connection:
+            connection.execute("CREATE DATABASE ejabberd OWNER gatehouse")
+        folder = self._folder / "ejabberd"
+        folder.mkdir()
+        places = {"FOLDER": str(folder), "PGDATABASE": "ejabberd"}
+        return self.start_peer("ejabberd", [sys.executable, "server.py"], places)
+
+    def superuser(self, database: str = "postgres") -> psycopg.Connection[tuple[Any, ...]]:
+        return psycopg.connect(
+            host=self.postgres.host,
+            port=self.postgres.port,
+            dbname=database,
+            user="postgres",
+            password=self.postgres.superuser_password,
+            autocommit=True,
+        )
 
     def python_peer(self, name: str) -> tuple[ServiceProcess, int]:
         """In an environment of its own, from its own lock."""
