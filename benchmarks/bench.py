@@ -123,8 +123,8 @@ class Bench:
 
     def ejabberd_peer(self) -> tuple[ServiceProcess, int]:
         """As Debian packages it; its folder and its database are its own."""
-        driver = Path("/usr/lib/erlang/lib").glob("p1_pgsql-*")
-        if shutil.which("ejabberdctl") is None or not any(driver):
+        parts = ("*/ejabberd-*/ebin", "erlang/lib/p1_pgsql-*")
+        if not all(any(Path("/usr/lib").glob(part)) for part in parts):
             raise SystemExit(
                 "the peer ejabberd needs the Debian packages ejabberd and erlang-p1-pgsql"
             )

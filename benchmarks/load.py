@@ -70,7 +70,8 @@ class SaturatingSender:
 
     def __init__(self, member: Member, in_flight: int) -> None:
         self._member = member
-        self._dialect = member.dialect
+        self._head = member.dialect.head
+        self._ack_mark, self._error_mark = member.dialect.ack_mark, member.dialect.error_mark
         self._due = in_flight
         self.acks = 0
         self.refusals = 0
@@ -79,12 +80,11 @@ class SaturatingSender:
         self._send_due()
 
     def _frame(self, payload: bytes) -> None:
-        dialect = self._dialect
-        head = payload[: dialect.head_bytes]
-        if dialect.ack_mark in head:
+        head = payload[self._head]
+        if self._ack_mark in head:
             self.acks += 1
             self._due += 1
-        elif dialect.error_mark in head:
+        elif self._error_mark in head:
             self.refusals += 1  # and one less in flight: a refusal must not become a storm
 
     def _send_due(self) -> None:
@@ -98,12 +98,12 @@ async def saturation(order: Order) -> Answer:
     """`seats`: the first `senders` of them talk as much as they can; all of them listen."""
     members = [await Member.enter(seat, order["dialect"]) for seat in order["seats"]]
     watched, others = members[order["senders"]], members[order["senders"] + 1 :]
-    mark, head_bytes = watched.dialect.message_mark, watched.dialect.head_bytes
+    head, mark = watched.dialect.head, watched.dialect.message_mark
     messages = 0
 
     def count(payload: bytes) -> None:
         nonlocal messages
-        messages += mark in payload[:head_bytes]
+        messages += mark in payload[head]
 
     watched.wire.on_frame = count
     for member in others:

@@ -35,8 +35,8 @@ class Dialect:
     path = "/ws"
     greeting: bytes | None = None
     admitted = frozenset({"connected"})
-    # What a payload of each kind has within its first bytes: it can be counted without being read.
-    head_bytes = 28
+    # What a payload of each kind has in its head: it can be counted without being read.
+    head = slice(28)
     ack_mark, message_mark, error_mark = b'"ack"', b'"message"', b'"error"'
 
     def reply(self, kind: str) -> bytes | None:

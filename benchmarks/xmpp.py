@@ -24,7 +24,7 @@ class Xmpp(Dialect):
 
     path = "/ws"
     greeting = _OPEN.encode()
-    head_bytes = 256
+    head = slice(256)
     message_mark = b" type='groupchat'"
     error_mark = b" type='error'"
 

@@ -8,7 +8,6 @@ that stays. A node without a name is in no cluster and needs neither.
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from string import Template
 
@@ -37,4 +36,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
