@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import psycopg
+
 from benchmarks.locked_python import locked_python
 from scripts.embedded_postgres import EmbeddedPostgres
 from tests.support.cluster import clean_environment
@@ -119,6 +121,30 @@ class Bench:
                 check=True,
             )
         return self.start_peer(name, [node, "server.mjs"])
+
+    def ejabberd_peer(self) -> tuple[ServiceProcess, int]:
+        """As Debian packages it; its folder and its database are its own."""
+        parts = ("*/ejabberd-*/ebin", "erlang/lib/p1_pgsql-*")
+        if not all(any(Path("/usr/lib").glob(part)) for part in parts):
+            raise SystemExit(
+                "the peer ejabberd needs the Debian packages ejabberd and erlang-p1-pgsql"
+            )
+        with self.superuser() as connection:
+            connection.execute("CREATE DATABASE ejabberd OWNER gatehouse")
+        folder = self._folder / "ejabberd"
+        folder.mkdir()
+        places = {"FOLDER": str(folder), "PGDATABASE": "ejabberd"}
+        return self.start_peer("ejabberd", [sys.executable, "server.py"], places)
+
+    def superuser(self, database: str = "postgres") -> psycopg.Connection[tuple[Any, ...]]:
+        return psycopg.connect(
+            host=self.postgres.host,
+            port=self.postgres.port,
+            dbname=database,
+            user="postgres",
+            password=self.postgres.superuser_password,
+            autocommit=True,
+        )
 
     def python_peer(self, name: str) -> tuple[ServiceProcess, int]:
         """In an environment of its own, from its own lock."""

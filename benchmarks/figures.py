@@ -46,6 +46,17 @@ def saturation_of_socketio_pg(bench: Bench, seconds: float) -> Figures:
     return _saturate(_open_seats(port, MEMBERS), "socketio", seconds)
 
 
+def saturation_of_ejabberd(bench: Bench, seconds: float) -> Figures:
+    _, port = bench.ejabberd_peer()
+    answer = _saturate(_open_seats(port, MEMBERS, "xmpp"), "xmpp", seconds)
+    # ejabberd delivers, and so acknowledges, also what it could not archive.
+    with bench.superuser("ejabberd") as connection:
+        rows = connection.execute("SELECT count(*) FROM archive").fetchall()[0][0]
+    if rows < answer["acknowledged"]:
+        raise SystemExit(f"ejabberd archived {rows} of {answer['acknowledged']} messages")
+    return {**answer, "archived": rows}
+
+
 def send_to_ack(bench: Bench, seconds: float) -> Figures:
     """20 messages a second; and when they are delivered, by the same and by another instance."""
     (_, here), (_, there) = bench.start_gateway(), bench.start_gateway()
@@ -71,6 +82,12 @@ def send_to_ack_of_socketio_pg(bench: Bench, seconds: float) -> Figures:
     _, port = bench.node_peer("socketio_pg")
     seats = _open_seats(port, 2)
     return load("steady", dialect="socketio", seats=seats, rate=STEADY_RATE, seconds=seconds)
+
+
+def send_to_ack_of_ejabberd(bench: Bench, seconds: float) -> Figures:
+    _, port = bench.ejabberd_peer()
+    seats = _open_seats(port, 2, "xmpp")
+    return load("steady", dialect="xmpp", seats=seats, rate=STEADY_RATE, seconds=seconds)
 
 
 def admissions(bench: Bench, seconds: float) -> Figures:
@@ -233,9 +250,9 @@ def _saturate(seats: list[dict[str, Any]], dialect: str, seconds: float) -> Figu
     )
 
 
-def _open_seats(port: int, count: int) -> list[dict[str, Any]]:
+def _open_seats(port: int, count: int, *subprotocols: str) -> list[dict[str, Any]]:
     """At a peer that asks for no ticket."""
-    return [{"port": port, "subprotocols": []} for _ in range(count)]
+    return [{"port": port, "subprotocols": subprotocols} for _ in range(count)]
 
 
 def _crowd(seats: list[dict[str, Any]]) -> Load:
@@ -323,9 +340,11 @@ FIGURES: dict[str, Callable[[Bench, float], Figures]] = {
         saturation_of_two_processes,
         saturation_of_ws_pg,
         saturation_of_socketio_pg,
+        saturation_of_ejabberd,
         send_to_ack,
         send_to_ack_of_ws_pg,
         send_to_ack_of_socketio_pg,
+        send_to_ack_of_ejabberd,
         admissions,
         memory_of_a_socket,
         revocation,

@@ -16,9 +16,10 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from benchmarks.wire import DIALECTS, Wire, open_wire, text_frame
+from benchmarks.wire import GLOBAL, Dialect, SocketIo, Wire, open_wire, text_frame
+from benchmarks.xmpp import Xmpp
 
-GLOBAL = 1
+DIALECTS: dict[str, type[Dialect]] = {"gatehouse": Dialect, "socketio": SocketIo, "xmpp": Xmpp}
 Order = dict[str, Any]
 Answer = dict[str, Any]
 
@@ -26,7 +27,7 @@ Answer = dict[str, Any]
 class Member:
     """Somebody in the room; `seat` is {port, subprotocols}."""
 
-    def __init__(self, wire: Wire, dialect: Any) -> None:
+    def __init__(self, wire: Wire, dialect: Dialect) -> None:
         self.wire = wire
         self.dialect = dialect
         self._subscribed = asyncio.get_running_loop().create_future()
@@ -35,7 +36,7 @@ class Member:
 
     @classmethod
     async def enter(cls, seat: dict[str, Any], dialect_name: str) -> Member:
-        dialect = DIALECTS[dialect_name]
+        dialect = DIALECTS[dialect_name]()
         wire = await open_wire(seat["port"], dialect.path, seat["subprotocols"])
         member = cls(wire, dialect)
         if dialect.greeting:
@@ -47,10 +48,10 @@ class Member:
 
     def _joining(self, payload: bytes) -> None:
         kind = self.dialect.read(payload)["type"]
-        if kind in ("connected", "40"):
-            self.wire.transport.write(self.dialect.say({"type": "subscribe", "channel_id": GLOBAL}))
-        elif kind == "subscribed":
+        if kind == "subscribed":
             self._subscribed.set_result(None)
+        elif reply := self.dialect.reply(kind):
+            self.wire.transport.write(reply)
 
     def message(self) -> tuple[str, bytes]:
         """A new message's client_msg_id and its frame."""
@@ -69,6 +70,8 @@ class SaturatingSender:
 
     def __init__(self, member: Member, in_flight: int) -> None:
         self._member = member
+        self._head = member.dialect.head
+        self._ack_mark, self._error_mark = member.dialect.ack_mark, member.dialect.error_mark
         self._due = in_flight
         self.acks = 0
         self.refusals = 0
@@ -77,11 +80,11 @@ class SaturatingSender:
         self._send_due()
 
     def _frame(self, payload: bytes) -> None:
-        start = payload[:24]
-        if b'"ack"' in start:
+        head = payload[self._head]
+        if self._ack_mark in head:
             self.acks += 1
             self._due += 1
-        elif b'"error"' in start:
+        elif self._error_mark in head:
             self.refusals += 1  # and one less in flight: a refusal must not become a storm
 
     def _send_due(self) -> None:
@@ -95,11 +98,12 @@ async def saturation(order: Order) -> Answer:
     """`seats`: the first `senders` of them talk as much as they can; all of them listen."""
     members = [await Member.enter(seat, order["dialect"]) for seat in order["seats"]]
     watched, others = members[order["senders"]], members[order["senders"] + 1 :]
+    head, mark = watched.dialect.head, watched.dialect.message_mark
     messages = 0
 
     def count(payload: bytes) -> None:
         nonlocal messages
-        messages += b'"message"' in payload[:28]
+        messages += mark in payload[head]
 
     watched.wire.on_frame = count
     for member in others:
@@ -122,6 +126,7 @@ async def saturation(order: Order) -> Answer:
     watched_bytes = after[4] - before[4]
     slowest = min(late - early for early, late in zip(before[5], after[5], strict=True))
     return {
+        "acknowledged": after[2],
         "stored_per_second": (after[2] - before[2]) / seconds,
         "delivered_per_member_per_second": (after[3] - before[3]) / seconds,
         # The others get the same frames: who got fewer bytes got fewer messages.

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 HANDSHAKE_SECONDS = 60.0
+GLOBAL = 1
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -33,6 +34,16 @@ class Dialect:
 
     path = "/ws"
     greeting: bytes | None = None
+    admitted = frozenset({"connected"})
+    # What a payload of each kind has in its head: it can be counted without being read.
+    head = slice(28)
+    ack_mark, message_mark, error_mark = b'"ack"', b'"message"', b'"error"'
+
+    def reply(self, kind: str) -> bytes | None:
+        """What is said to a frame of this kind on the way into the room."""
+        if kind in self.admitted:
+            return self.say({"type": "subscribe", "channel_id": GLOBAL})
+        return None
 
     def say(self, frame: dict[str, Any]) -> bytes:
         return text_frame(json.dumps(frame).encode())
@@ -47,6 +58,7 @@ class SocketIo(Dialect):
 
     path = "/socket.io/?EIO=4&transport=websocket"
     greeting = b"40"
+    admitted = frozenset({"connected", "40"})
 
     def say(self, frame: dict[str, Any]) -> bytes:
         return text_frame(b"42" + json.dumps([frame["type"], frame]).encode())
@@ -56,9 +68,6 @@ class SocketIo(Dialect):
             return {"type": payload[:2].decode()}
         frame: dict[str, Any] = json.loads(payload[2:])[1]
         return frame
-
-
-DIALECTS = {"gatehouse": Dialect(), "socketio": SocketIo()}
 
 
 class Wire(asyncio.Protocol):
