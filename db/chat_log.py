@@ -7,7 +7,7 @@ stands beside the synchronous one and shares its statement and shapes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ from psycopg import AsyncConnection, Connection
 from psycopg.rows import class_row, scalar_row
 
 from db import queries
+from db.arrays import plain_array, text_array
 from rules.client_address import Address
 from rules.limit_subjects import chat_from_address
 from rules.log_entry import Entry
@@ -101,13 +102,17 @@ async def append_messages_async(
 
 def _arguments(messages: Sequence[NewMessage], limits: WriteLimits) -> Mapping[str, Any]:
     return {
-        **asdict(limits),
-        "session_ids": [message.session_id for message in messages],
-        "channel_ids": [message.channel_id for message in messages],
-        "client_msg_ids": [message.client_msg_id for message in messages],
-        "contents": [message.content for message in messages],
-        "request_ids": [message.request_id for message in messages],
-        "address_keys": [chat_from_address(message.address) for message in messages],
+        "window_seconds": limits.window_seconds,
+        "max_per_account": limits.max_per_account,
+        "max_per_address": limits.max_per_address,
+        "lockout_seconds": limits.lockout_seconds,
+        "lockout_max_seconds": limits.lockout_max_seconds,
+        "session_ids": plain_array([message.session_id for message in messages]),
+        "channel_ids": plain_array([message.channel_id for message in messages]),
+        "client_msg_ids": plain_array([message.client_msg_id for message in messages]),
+        "contents": text_array([message.content for message in messages]),
+        "request_ids": text_array([message.request_id for message in messages]),
+        "address_keys": text_array([chat_from_address(message.address) for message in messages]),
     }
 
 

@@ -181,6 +181,14 @@ MUTATIONS = (
         "seqs are taken under the channel's lock",
     ),
     Mutation(
+        "array-with-a-backslash-too-few",
+        "db/arrays.py",
+        'value.replace("\\\\", "\\\\\\\\")',
+        "value",
+        ("tests/db/test_arrays.py",),
+        "a message keeps its backslashes, and cannot end its element",
+    ),
+    Mutation(
         "append-planned-by-the-size-of-the-house",
         _APPEND_SQL,
         "              AND e.client_msg_id = i.client_msg_id\n            OFFSET 0\n",
