@@ -71,9 +71,11 @@ class Bench:
     ) -> None:
         self._stack.close()
 
-    def start_gateway(self, **settings: str) -> tuple[ServiceProcess, int]:
+    def start_gateway(
+        self, module: str = "wsgateway", **settings: str
+    ) -> tuple[ServiceProcess, int]:
         environment = {**gateway_environment(self.database), **_WIDE, **settings}
-        return self.processes.start_service("wsgateway", environment)
+        return self.processes.start_service(module, environment)
 
     def start_api(self, **settings: str) -> tuple[ServiceProcess, int]:
         return self.processes.start_service("api", api_environment(self.database, **settings))

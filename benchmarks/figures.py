@@ -58,50 +58,55 @@ def saturation_of_ejabberd(bench: Bench, seconds: float) -> Figures:
 
 
 def send_to_ack(bench: Bench, seconds: float) -> Figures:
-    """20 messages a second; and when they are delivered, by the same and by another instance."""
-    (_, here), (_, there) = bench.start_gateway(), bench.start_gateway()
-    seats = bench.seats([here, here, there], bench.crowd(3))
-    answer = load("steady", dialect="gatehouse", seats=seats, rate=STEADY_RATE, seconds=seconds)
-    same, other = answer["delivery_ms"]
+    """20 messages a second on one instance; then when the same and another instance deliver."""
+    _, here = bench.start_gateway()
+    alone = _steady(bench.seats([here, here], bench.crowd(2)), seconds)
+    _, there = bench.start_gateway()
+    beside = _steady(bench.seats([here, here, there], bench.crowd(3)), seconds)
+    same, other = beside["delivery_ms"]
     return {
-        "ack_ms": answer["ack_ms"],
+        "ack_ms": alone["ack_ms"],
         "same_instance_ms": same,
         "other_instance_ms": other,
         "other_to_same_p50": other["p50"] / same["p50"],
-        "busy": answer["busy"],
+        "busy": max(alone["busy"], beside["busy"]),
     }
 
 
 def send_to_ack_of_ws_pg(bench: Bench, seconds: float) -> Figures:
     _, port = bench.node_peer("ws_pg")
     seats = _open_seats(port, 2)
-    return load("steady", dialect="gatehouse", seats=seats, rate=STEADY_RATE, seconds=seconds)
+    return _steady(seats, seconds)
 
 
 def send_to_ack_of_socketio_pg(bench: Bench, seconds: float) -> Figures:
     _, port = bench.node_peer("socketio_pg")
     seats = _open_seats(port, 2)
-    return load("steady", dialect="socketio", seats=seats, rate=STEADY_RATE, seconds=seconds)
+    return _steady(seats, seconds, "socketio")
 
 
 def send_to_ack_of_ejabberd(bench: Bench, seconds: float) -> Figures:
     _, port = bench.ejabberd_peer()
     seats = _open_seats(port, 2, "xmpp")
-    return load("steady", dialect="xmpp", seats=seats, rate=STEADY_RATE, seconds=seconds)
+    return _steady(seats, seconds, "xmpp")
 
 
 def admissions(bench: Bench, seconds: float) -> Figures:
-    """With a ticket each, against the same library that asks for none; a fixed number of them."""
+    """With a ticket each; our own gateway without tickets; the library alone. A fixed number."""
     _, port = bench.start_gateway()
-    person = bench.crowd(1)[0]
-    seats = [bench.seat(port, person) for _ in range(ADMISSIONS)]
+    people = bench.crowd(ADMISSIONS // 10)
+    seats = [bench.seat(port, person) for person in people for _ in range(10)]
     with_ticket = load("admissions", seats=seats, at_once=50)
+    _, no_tickets = bench.start_gateway(module="benchmarks.gateway_without_tickets")
+    same_server = load("admissions", seats=_seats_of_ours(no_tickets), at_once=50)
     _, bare = bench.start_peer("bare_websockets", [sys.executable, "server.py"])
-    without = load("admissions", seats=_open_seats(bare, ADMISSIONS), at_once=50)
+    bare_library = load("admissions", seats=_open_seats(bare, ADMISSIONS), at_once=50)
     return {
         "with_ticket": with_ticket,
-        "without": without,
-        "ratio": with_ticket["per_second"] / without["per_second"],
+        "same_server": same_server,
+        "bare_library": bare_library,
+        "ratio_to_same_server": with_ticket["per_second"] / same_server["per_second"],
+        "ratio_to_bare_library": with_ticket["per_second"] / bare_library["per_second"],
     }
 
 
@@ -152,7 +157,7 @@ def growth(bench: Bench, seconds: float, millions: float = 5.0) -> Figures:
 
     def measure() -> Figures:
         seats = [bench.seat(port, ann)]
-        return load("steady", dialect="gatehouse", seats=seats, rate=STEADY_RATE, seconds=seconds)
+        return _steady(seats, seconds)
 
     _store(bench, ann.user_id, 10_000)
     few = measure()
@@ -248,6 +253,15 @@ def _saturate(seats: list[dict[str, Any]], dialect: str, seconds: float) -> Figu
         warm_up=WARM_UP_SECONDS,
         seconds=seconds,
     )
+
+
+def _steady(seats: list[dict[str, Any]], seconds: float, dialect: str = "gatehouse") -> Figures:
+    return load("steady", dialect=dialect, seats=seats, rate=STEADY_RATE, seconds=seconds)
+
+
+def _seats_of_ours(port: int) -> list[dict[str, Any]]:
+    """At a gateway that looks at no ticket."""
+    return [{"port": port, "subprotocols": ["gatehouse.v1", "ticket.x"]}] * ADMISSIONS
 
 
 def _open_seats(port: int, count: int, *subprotocols: str) -> list[dict[str, Any]]:

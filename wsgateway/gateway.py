@@ -14,7 +14,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request
 
 from db.chat_log import write_limits
 from db.connections import FAILED, UNAVAILABLE, AsyncPool, connect_async, probe_async
@@ -70,6 +72,7 @@ CLOSE_SECONDS = 3
 FLUSH_WITHIN_SECONDS = 5.5
 LAST_HANDSHAKES_SECONDS = 1.0
 EXIT_WITHIN_SECONDS = 8.5
+_FORGOTTEN = Request("", Headers())
 
 
 class Gateway:
@@ -280,8 +283,11 @@ class Gateway:
         if not self._places.take(source):
             await _turn_away(socket, Refusal("at_capacity"))
             return
+        ticket = self._handshake.ticket_of(socket.request)
+        # A good deal of what an idle socket costs; None would make the library read a request.
+        socket.request, socket.response = _FORGOTTEN, None
         try:
-            await self._admit(socket, self._handshake.ticket_of(socket.request), address)
+            await self._admit(socket, ticket, address)
         finally:
             self._places.give_back(source)
 

@@ -19,6 +19,7 @@ from db.sessions import ClientInfo, SessionTerms, open_session
 from db.users import insert_user
 from rules.client_address import Address
 from tests.support.databases import Database
+from tests.support.rows_read import REPORT_NOW, fill_house, rows_read
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 NOBODY = ClientInfo(ip=None, user_agent=None, version=None, content_version=None)
@@ -458,33 +459,16 @@ class TestPlan:
         """Statistics come later, if at all: a connection keeps the plan of its first batch."""
         room = group(owner, ann)
         append_messages(api, [message(ann, channel_id=room)])
-        owner.execute("ALTER TABLE chat_messages SET (autovacuum_enabled = off)")
+        fill_house(owner)
         for _ in range(20):
             append_messages(api, [message(ann, channel_id=room) for _ in range(100)])
-        owner.execute(
-            "INSERT INTO users (email, email_key, password_hash, display_name)"
-            " SELECT n || '@x', n || '@x', 'x', 'X' FROM generate_series(1, 1000) n"
-        )
-        owner.execute(
-            "INSERT INTO user_sessions (user_id, expires_at, idle_expires_at)"
-            " SELECT id, now() + interval '1 day', now() + interval '1 day' FROM users"
-        )
         owner.execute(
             "INSERT INTO chat_members (channel_id, user_id) SELECT %s, id FROM users"
             " ON CONFLICT DO NOTHING",
             (room,),
         )
-        before = rows_read(api, owner)
+        api.execute(REPORT_NOW)
+        before = rows_read(owner)
         append_messages(api, [message(ann, channel_id=room)])
-        assert rows_read(api, owner) - before < 50
-
-
-def rows_read(reader: Connection, owner: Connection) -> int:
-    """By all that `reader` has done so far."""
-    reader.execute("SELECT pg_stat_force_next_flush()")
-    row = owner.execute(
-        "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint"
-        " FROM pg_stat_user_tables"
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
+        api.execute(REPORT_NOW)
+        assert rows_read(owner) - before < 50

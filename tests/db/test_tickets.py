@@ -21,6 +21,7 @@ from db.tickets import (
 from db.users import insert_user
 from rules.opaque_tokens import new_token
 from tests.support.databases import Database
+from tests.support.rows_read import REPORT_NOW, fill_house, rows_read
 
 NOBODY = ClientInfo(ip=None, user_agent=None, version=None, content_version=None)
 
@@ -188,3 +189,28 @@ def waiting(database: Database) -> bool:
             " WHERE datname = current_database() AND wait_event_type = 'Lock')"
         ).fetchone()
     return row is not None and bool(row[0])
+
+
+class TestPlan:
+    def test_a_plan_made_in_an_empty_house_still_reads_little_in_a_full_one(
+        self, database: Database, gateways: Gateways, tickets: list[str]
+    ) -> None:
+        """Statistics come later, if at all: a connection keeps the plan of its first batch."""
+
+        async def scenario() -> None:
+            async with await gateways.connect("one") as connection:
+                await gateways.redeem(connection, tickets[:1])
+                fill_house(owner)
+                owner.execute(
+                    "INSERT INTO ws_tickets (ticket_hash, session_id, expires_at, request_id)"
+                    " SELECT sha256(id::text::bytea), id, now() + interval '1 hour', 'r'"
+                    " FROM user_sessions"
+                )
+                await connection.execute(REPORT_NOW)
+                before = rows_read(owner)
+                assert None not in await gateways.redeem(connection, tickets[1:11])
+                await connection.execute(REPORT_NOW)
+                assert rows_read(owner) - before < 300
+
+        with database.connect() as owner:
+            asyncio.run(scenario())

@@ -66,11 +66,19 @@ MUTATIONS = (
         "a ticket lives for seconds",
     ),
     Mutation(
+        "tickets-planned-by-the-size-of-the-house",
+        _REDEEM,
+        "            FROM live_sessions l WHERE l.session_id = t.id\n            OFFSET 0\n",
+        "            FROM live_sessions l WHERE l.session_id = t.id\n",
+        (f"{_TICKETS}::TestPlan",),
+        "a plan made in an empty house would read all sessions for each batch",
+    ),
+    Mutation(
         "ticket-of-a-dead-session",
         _REDEEM,
-        "        FROM presented p, live_sessions s\n",
-        "        FROM presented p, (SELECT x.id AS session_id, x.user_id, '' AS display_name,"
-        " false AS is_admin FROM user_sessions x) s\n",
+        "            FROM live_sessions l WHERE l.session_id = t.id\n",
+        "            FROM (SELECT x.id AS session_id, x.user_id, '' AS display_name,"
+        " false AS is_admin FROM user_sessions x) l WHERE l.session_id = t.id\n",
         (_TICKETS,),
         "a ticket is worth nothing once its session has ended",
     ),

@@ -5,12 +5,9 @@
 -- Sorts like the versions do: 1.2 equals 1.2.0; missing or unreadable counts as 0.
 CREATE FUNCTION version_key(p_version text) RETURNS integer[]
 LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT CASE WHEN p_version ~ '^[0-9]{1,9}(\.[0-9]{1,9}){0,7}$'
-        THEN string_to_array(regexp_replace(p_version, '^0+(\.0+)*$|(\.0+)+$', ''), '.')::integer[]
-        ELSE '{}' END
-$$;
+RETURN CASE WHEN p_version ~ '^[0-9]{1,9}(\.[0-9]{1,9}){0,7}$'
+    THEN string_to_array(regexp_replace(p_version, '^0+(\.0+)*$|(\.0+)+$', ''), '.')::integer[]
+    ELSE '{}' END;
 
 -- One-time tokens with which somebody sets a new password.
 CREATE TABLE password_resets (

@@ -61,23 +61,17 @@ CREATE TRIGGER release_policy_deleted_by_hand AFTER DELETE ON release_policy
 CREATE FUNCTION is_below_minimum(p release_policy, p_version text, p_content_version text)
 RETURNS boolean
 LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, public, pg_temp
-AS $$
-    SELECT version_key(p_version) < version_key(p.min_supported_version)
-        OR version_key(p_content_version) < version_key(p.min_supported_content_version)
-$$;
+RETURN version_key(p_version) < version_key(p.min_supported_version)
+    OR version_key(p_content_version) < version_key(p.min_supported_content_version);
 
 CREATE FUNCTION is_update_required(
     p release_policy, p_version text, p_content_version text, p_now timestamptz
 ) RETURNS boolean
 LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, public, pg_temp
-AS $$
-    SELECT version_key(p_version) < version_key(p.floor_version)
-        OR version_key(p_content_version) < version_key(p.floor_content_version)
-        OR coalesce(p.enforce_after <= p_now, false)
-           AND is_below_minimum(p, p_version, p_content_version)
-$$;
+RETURN version_key(p_version) < version_key(p.floor_version)
+    OR version_key(p_content_version) < version_key(p.floor_content_version)
+    OR coalesce(p.enforce_after <= p_now, false)
+       AND is_below_minimum(p, p_version, p_content_version);
 
 -- Whoever creates a session begins with this: the policy cannot change until the transaction ends,
 -- so no login is decided by one policy and lands under another. Before every row lock, because an
@@ -369,12 +363,18 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
 SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
 DECLARE
+    -- LATERAL with OFFSET 0, here and below: an index probe a ticket, whatever the sizes of the
+    -- tables were when this connection planned it.
     v_user_ids bigint[] := ARRAY(
         SELECT DISTINCT s.user_id
-        FROM ws_tickets t JOIN user_sessions s ON s.id = t.session_id
+        FROM ws_tickets t
+        CROSS JOIN LATERAL (
+            SELECT us.user_id FROM user_sessions us WHERE us.id = t.session_id OFFSET 0
+        ) s
         WHERE t.ticket_hash = ANY (p_ticket_hashes)
     );
     v_replaced text;
@@ -391,16 +391,28 @@ BEGIN
         SELECT DISTINCT ON (p.ticket_hash) p.ticket_hash, p.ip, p.position
         FROM unnest(p_ticket_hashes, p_ips) WITH ORDINALITY AS p (ticket_hash, ip, position)
         ORDER BY p.ticket_hash, p.position
+    ), live AS (
+        SELECT p.*, s.*
+        FROM presented p
+        CROSS JOIN LATERAL (
+            SELECT t.session_id AS id FROM ws_tickets t WHERE t.ticket_hash = p.ticket_hash
+            OFFSET 0
+        ) t
+        CROSS JOIN LATERAL (
+            SELECT l.session_id, l.user_id, l.display_name, l.is_admin
+            FROM live_sessions l WHERE l.session_id = t.id
+            OFFSET 0
+        ) s
     ), spent AS (
         UPDATE ws_tickets t
         SET consumed_at = clock_timestamp()
-        FROM presented p, live_sessions s
-        WHERE t.ticket_hash = p.ticket_hash
-          AND s.session_id = t.session_id
+        FROM live s
+        WHERE t.ticket_hash = ANY (p_ticket_hashes)
+          AND t.ticket_hash = s.ticket_hash
           AND t.consumed_at IS NULL
           AND t.expires_at > clock_timestamp()
         RETURNING
-            p.position, p.ip, s.session_id, s.user_id, s.display_name, s.is_admin,
+            s.position, s.ip, s.session_id, s.user_id, s.display_name, s.is_admin,
             t.request_id, t.client_version, t.client_content_version,
             NOT s.is_admin AND is_update_required(
                 v_policy, t.client_version, t.client_content_version, clock_timestamp()
