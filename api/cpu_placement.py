@@ -3,8 +3,8 @@
 Only one thread at a time runs Python (it holds the interpreter's lock), and while it answers one
 request it hands the lock over some twenty times. Between two CPUs such a handover means waking the
 other one, which in a virtual machine takes longer than the work itself. So all threads that run
-Python stay on one CPU: docs/performance.md has what it brings. Hashing runs outside the interpreter
-and may have them all.
+Python stay on one CPU (docs/decisions/0012). Hashing runs outside the interpreter and may have them
+all.
 """
 
 from __future__ import annotations
