@@ -19,7 +19,7 @@ from api.login_attempts import LoginAttempts
 from api.password_hashing import PasswordHasher
 from api.services import Services
 from db import security_events
-from db.connections import UNAVAILABLE, open_pool
+from db.connections import UNAVAILABLE, SyncPool, open_pool
 from db.migrations import SchemaError, check_schema, read_migrations
 from db.secret_manager import resolve_secrets
 from db.security_events import Event
@@ -33,8 +33,9 @@ logger = logging.getLogger("gatehouse.api")
 
 DEFAULT_PORT = 8000
 EX_USAGE = 64  # of sysexits.h
-# Beyond the workers': the readiness probe must not wait behind them.
-SPARE_CONNECTIONS = 2
+# Of the readiness probe alone, which must not wait behind the workers.
+PROBE_CONNECTIONS = 1
+SPARE_CONNECTIONS = 1 + PROBE_CONNECTIONS
 
 
 def main(arguments: list[str]) -> int:
@@ -69,18 +70,20 @@ def _serve(settings: Settings, secrets: Secrets) -> int:
     if service.api_one_cpu:
         stay_on_one_cpu()
     hasher = PasswordHasher(ScryptCost(log2_n=auth.scrypt_log2_n), cpus)
-    pool = open_pool(
-        settings.database,
-        secrets.db_passwords,
-        "gatehouse-api",
-        service.api_threads + SPARE_CONNECTIONS,
-    )
-    with pool:
+
+    def pool_of(size: int) -> SyncPool:
+        return open_pool(settings.database, secrets.db_passwords, "gatehouse-api", size)
+
+    with (
+        pool_of(service.api_threads + SPARE_CONNECTIONS - PROBE_CONNECTIONS) as pool,
+        pool_of(PROBE_CONNECTIONS) as probe_pool,
+    ):
         with pool.connection() as connection:
             check_schema(connection, read_migrations())
         services = Services(
             settings=settings,
             pool=pool,
+            probe_pool=probe_pool,
             access_tokens=AccessTokens(
                 secrets.jwt_keys, auth.jwt_issuer, auth.jwt_audience, auth.access_ttl_seconds
             ),
@@ -105,6 +108,7 @@ def _serve(settings: Settings, secrets: Secrets) -> int:
             security_events.record(connection, Event.SERVICE_STARTED, ip=None, service="api")
         logger.info("serving on %s:%d", service.host, port)
         server.run()
+        hasher.close()
     logger.info("stopped")
     return 0
 

@@ -13,18 +13,19 @@ import sys
 import threading
 from collections.abc import Callable, Set
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
-from api.cpu_placement import spread_over
+from api.cpu_placement import at_once, spread_over
 from rules import passwords
 from rules.errors import Refusal
 from rules.passwords import ScryptCost
 
 T = TypeVar("T")
 
-# Who comes last waits for so many others, about three seconds. Whoever guesses in parallel spends
-# that time waiting, too, instead of asking again at once.
-WAITING_FOR_A_CPU = 9
+# One runs, the others wait: who comes last for about three seconds, where a CPU is free. Whoever
+# guesses in parallel spends that time waiting, too, instead of asking again at once.
+ROOM_OF_A_CPU = 1 + 9
 RETRY_SECONDS = 2
 # The lowest there is: hashing gets a few per cent of a core while anybody else has work for it.
 NICENESS = 19
@@ -36,8 +37,8 @@ class PasswordHasher:
     def __init__(self, cost: ScryptCost, cpus: Set[int]) -> None:
         self._cost = cost
         self._cpus = cpus
-        running = len(cpus) or os.cpu_count() or 1
-        self.room = running * (1 + WAITING_FOR_A_CPU)
+        running = at_once(cpus)
+        self.room = running * ROOM_OF_A_CPU
         self._threads = ThreadPoolExecutor(running, "hashing", self._step_back)
         self._admitted = threading.BoundedSemaphore(self.room)
         self._nobody = passwords.hash_password(secrets.token_urlsafe(16), cost)
@@ -63,8 +64,15 @@ class PasswordHasher:
         finally:
             self._admitted.release()
 
+    def close(self) -> None:
+        """Forgets those who wait: the process ends, and would otherwise hash for them first."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
     def _step_back(self) -> None:
         spread_over(self._cpus)
         # On Linux a thread has a priority of its own; elsewhere it would be the whole process's.
         if sys.platform == "linux":
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+            with suppress(
+                PermissionError
+            ):  # of a sandbox; a thread that fails here would be missed
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

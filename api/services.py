@@ -19,6 +19,7 @@ class Services:
 
     settings: Settings
     pool: SyncPool
+    probe_pool: SyncPool  # of /health/ready alone
     access_tokens: AccessTokens
     ops_tokens: tuple[tuple[str, bytes], ...]
     hasher: PasswordHasher

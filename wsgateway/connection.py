@@ -19,9 +19,6 @@ from wsgateway.protocol import Limits, SocketState, error_frame
 
 logger = logging.getLogger("gatehouse.gateway")
 
-# For what was written before, and the closing handshake; then the socket is cut.
-CLOSE_WITHIN_SECONDS = 5
-
 
 class Connection:
     """An admitted socket. Writing never waits: a reader that does not keep up is cut off."""
@@ -156,10 +153,6 @@ def say_goodbye(socket: ServerConnection, refusal: Refusal, farewell: bytes) -> 
 
 
 async def finish_closing(socket: ServerConnection) -> None:
-    """Until the other side has answered, or has had the time for it."""
-    try:
-        async with asyncio.timeout(CLOSE_WITHIN_SECONDS):
-            # Closes nothing any more: the library waits for the end and gives it a deadline.
-            await socket.close()
-    except TimeoutError:
-        socket.transport.abort()
+    """Until the other side has answered, or has had the time for it that serve() gives: close()
+    sends nothing any more, waits, and then cuts the connection."""
+    await socket.close()

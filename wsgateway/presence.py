@@ -7,7 +7,6 @@ place: the socket closes with `replaced`.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -23,8 +22,6 @@ from wsgateway.connections import Connections
 logger = logging.getLogger("gatehouse.gateway")
 
 MAX_BATCH = 500
-# Nobody waits for a departure: those that come meanwhile go into one statement.
-BETWEEN_DEPARTURES_SECONDS = 0.05
 
 
 class Presence:
@@ -83,4 +80,3 @@ class Presence:
                 await presence.delete_connections(connection, connection_ids)
         except (FAILED, *UNAVAILABLE) as error:
             logger.warning("departures wait for the next report: %s", type(error).__name__)
-        await asyncio.sleep(BETWEEN_DEPARTURES_SECONDS)

@@ -28,6 +28,6 @@ class Ready:
     def on_get(self, req: Request, resp: Response) -> None:
         if self._services.is_draining():
             raise Refusal("unavailable", "This instance is stopping.", retry_after_seconds=1)
-        with self._services.pool.connection() as connection:
+        with self._services.probe_pool.connection() as connection:
             probe(connection)
         resp.send_json(200, {"status": "ok"})

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from api.__main__ import SPARE_CONNECTIONS
+from api.password_hashing import ROOM_OF_A_CPU
 from scripts.cloud.config import Deployment, DeploymentError
 from scripts.cloud.environments import checked_settings
 from wsgateway.__main__ import POOL_SIZE
@@ -71,6 +72,12 @@ def checked_capacity(deployment: Deployment) -> Capacity:
                 f"[{name}] an instance would open {connections} connections, and Cloud Run lets it"
                 f" have {AN_INSTANCE_MAX}: lower API_THREADS or WS_PROCESSES"
             )
+    requests = settings["api"].service.api_threads + api.cpu * ROOM_OF_A_CPU
+    if api.concurrency < requests:
+        problems.append(
+            f"[api] concurrency must be at least {requests}: API_THREADS, and those who wait"
+            f" for a hash ({ROOM_OF_A_CPU} a core), who would keep the others out"
+        )
     for name, service in (("api", api), ("gateway", gateway)):
         if service.min_instances > service.max_instances:
             problems.append(f"[{name}] min_instances must not be above max_instances")

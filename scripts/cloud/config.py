@@ -124,7 +124,7 @@ class Database:
 class Api:
     cpu: int = _key(_number(1, 8), 2)
     memory_mib: int = _key(_number(512, 32_768), 1024)
-    concurrency: int = _key(_number(1, 1000), 32)
+    concurrency: int = _key(_number(1, 1000), 48)
     min_instances: int = _key(_number(0, 1000), 1)
     max_instances: int = _key(_number(1, 1000), 4)
     environment: Mapping[str, str] = _key(_environment, {})

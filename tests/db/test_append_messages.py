@@ -19,7 +19,7 @@ from db.sessions import ClientInfo, SessionTerms, open_session
 from db.users import insert_user
 from rules.client_address import Address
 from tests.support.databases import Database
-from tests.support.rows_read import REPORT_NOW, fill_house, rows_read
+from tests.support.rows_read import fill_house, rows_read
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 NOBODY = ClientInfo(ip=None, user_agent=None, version=None, content_version=None)
@@ -361,6 +361,20 @@ class TestLimits:
         self.later(owner, 11)
         assert self.send(api, message(carol)) == ["stored"]
 
+    def test_a_repeat_from_elsewhere_is_told_when_the_first_one_may_go_on(
+        self, api: Connection, ann: int
+    ) -> None:
+        """Somebody whose network is full, and who has just changed to another one."""
+        bob = new_session(api, "Bob")
+        self.send(api, *(message(ann) for _ in range(3)))
+        key = uuid.uuid4()
+        again = message(bob, key=key, address=THERE)
+        batch = [message(bob), message(bob), message(bob, key=key), again]
+        results = append_messages(api, batch, NARROW)
+        assert [result.verdict for result in results] == ["stored"] * 2 + ["rate_limited"] * 2
+        assert results[3].retry_after_seconds == results[2].retry_after_seconds
+        assert results[2].retry_after_seconds
+
     def test_two_connections_of_an_account_share_one_limit(
         self, ann: int, owner: Connection, database: Database
     ) -> None:
@@ -467,8 +481,7 @@ class TestPlan:
             " ON CONFLICT DO NOTHING",
             (room,),
         )
-        api.execute(REPORT_NOW)
-        before = rows_read(owner)
-        append_messages(api, [message(ann, channel_id=room)])
-        api.execute(REPORT_NOW)
-        assert rows_read(owner) - before < 50
+        with api.transaction():
+            before = rows_read(api)
+            append_messages(api, [message(ann, channel_id=room)])
+            assert rows_read(api) - before < 50

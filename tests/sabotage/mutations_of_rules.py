@@ -30,6 +30,22 @@ MUTATIONS_OF_RULES = (
         "nobody joins a queue without end",
     ),
     Mutation(
+        "hashing-beyond-the-quota",
+        "api/cpu_placement.py",
+        "math.ceil(int(quota) / int(period))",
+        "math.inf",
+        ("tests/unit/test_cpu_placement.py",),
+        "32 hashes at once are a gigabyte, in a container that may use one CPU",
+    ),
+    Mutation(
+        "waiting-told-by-the-wrong-address",
+        "db/sql/migrations/0004_append_messages.sql",
+        "WHEN f.decision = 'address_full' THEN f.address_wait",
+        "WHEN f.decision = 'address_full' THEN d.address_wait",
+        ("tests/db/test_append_messages.py",),
+        "whoever is refused is told when to come back",
+    ),
+    Mutation(
         "hashing-on-one-cpu",
         "api/password_hashing.py",
         "        spread_over(self._cpus)\n",

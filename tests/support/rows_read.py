@@ -6,16 +6,15 @@ from typing import Any
 
 import psycopg
 
-# To be run by the connection whose reading is asked for.
-REPORT_NOW = "SELECT pg_stat_force_next_flush()"
+ROWS_READ = (
+    "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint"
+    " FROM pg_stat_xact_user_tables"
+)
 
 
-def rows_read(owner: psycopg.Connection[Any]) -> int:
-    """By everybody who has reported, of all tables, so far."""
-    row = owner.execute(
-        "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint"
-        " FROM pg_stat_user_tables"
-    ).fetchone()
+def rows_read(connection: psycopg.Connection[Any]) -> int:
+    """By this connection in its transaction, of all tables; ask before and after."""
+    row = connection.execute(ROWS_READ).fetchone()
     assert row is not None
     return int(row[0])
 

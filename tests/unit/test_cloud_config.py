@@ -88,6 +88,7 @@ def test_all_problems_of_a_file_are_told_at_once() -> None:
         ),
         ("[gateway.environment]\nDB_SSLMODE = 'disable'", "gateway: DB_SSLMODE must be require"),
         ("[api.environment]\nAPI_THREADS = '99'", "[api] an instance would open 101 connections"),
+        ("[api]\ncpu = 4", "[api] concurrency must be at least 56"),
         ("[gateway.environment]\nWS_MAX_LIFETIME_SECONDS = '3600'", "a minute below the hour"),
         (
             "[gateway]\nmemory_mib = 512\n[gateway.environment]\nWS_SEND_BUFFER_BYTES='4194304'",

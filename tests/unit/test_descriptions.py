@@ -151,6 +151,7 @@ def _routes() -> set[tuple[str, str]]:
     services = Services(
         settings=SETTINGS,
         pool=unused,
+        probe_pool=unused,
         access_tokens=unused,
         ops_tokens=unused,
         hasher=unused,

@@ -257,7 +257,7 @@ BEGIN
             WHEN f.decision = 'locked_out'
                 THEN greatest(1, ceil(extract(epoch FROM d.locked_until - v_now)))::integer
             WHEN f.decision = 'account_full' THEN d.lockout_seconds
-            WHEN f.decision = 'address_full' THEN d.address_wait
+            WHEN f.decision = 'address_full' THEN f.address_wait
         END
     FROM decided d
     -- What became of the first place decides about the same message's later places.
