@@ -16,9 +16,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-# The terminal becomes the process's own, so that Ctrl-C on it interrupts.
+# The terminal becomes the process's own, so that Ctrl-C on it interrupts; also where the tests run
+# in the background of a shell, which has its jobs ignore it.
 _TAKE_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "signal.signal(signal.SIGINT, signal.SIG_DFL);"
     "os.execvp(sys.argv[1], sys.argv[1:])"
 )
 
