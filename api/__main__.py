@@ -33,7 +33,8 @@ logger = logging.getLogger("gatehouse.api")
 
 DEFAULT_PORT = 8000
 EX_USAGE = 64  # of sysexits.h
-# Of the readiness probe alone, which must not wait behind the workers.
+# Of the readiness probe alone: it must not wait behind the workers. And one more than those that do
+# not wait for a hash.
 PROBE_CONNECTIONS = 1
 SPARE_CONNECTIONS = 1 + PROBE_CONNECTIONS
 

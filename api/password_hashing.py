@@ -1,8 +1,8 @@
 """Bounded password hashing: a flood of logins must leave the rest of the API quick.
 
-scrypt costs about a fifth of a second and 32 MiB each time. As many run as there are cores, in
-threads of their own that the scheduler lets wait behind everybody else's; some more wait; beyond
-that a login is told to come back, instead of joining a queue without end.
+scrypt costs about a fifth of a second and 32 MiB each time. As many run as there are CPUs to
+use, in threads of their own that the scheduler lets wait behind everybody else's; some more wait;
+beyond that a login is told to come back, instead of joining a queue without end.
 """
 
 from __future__ import annotations
@@ -72,7 +72,6 @@ class PasswordHasher:
         spread_over(self._cpus)
         # On Linux a thread has a priority of its own; elsewhere it would be the whole process's.
         if sys.platform == "linux":
-            with suppress(
-                PermissionError
-            ):  # of a sandbox; a thread that fails here would be missed
+            # A sandbox may forbid it; a thread that failed here would be missed for good.
+            with suppress(PermissionError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
