@@ -9,7 +9,6 @@ import random
 import secrets
 import socket as sockets
 import time
-from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,6 +28,7 @@ from rules.secret_values import Secrets
 from rules.settings import Settings
 from rules.times import rfc3339
 from rules.versions import version_status
+from wsgateway import background
 from wsgateway.admission import AdmissionDesk
 from wsgateway.connection import Connection, finish_closing, say_goodbye
 from wsgateway.connections import Connections, Places
@@ -152,8 +152,8 @@ class Gateway:
         """Serves until stop(); raises OSError when the port is not to be had."""
         limits = self._settings.socket
         async with asyncio.TaskGroup() as tasks:
-            background = [
-                tasks.create_task(_forever(work))
+            parts = [
+                tasks.create_task(background.forever(work))
                 for work in (
                     self._writer.run(),
                     self._desk.run(),
@@ -203,8 +203,7 @@ class Gateway:
                 await self._write_last_receipts()
                 await self._presence.say_goodbye()
             finally:
-                for task in background:
-                    task.cancel()
+                await background.end(parts)
 
     async def _drain(self, server: Server) -> None:
         """New handshakes get 503; every socket closes with 1012, spread over some seconds, after
@@ -433,12 +432,3 @@ async def _turn_away(socket: ServerConnection, refusal: Refusal) -> None:
     logger.info("admission refused: %s", refusal.code)
     say_goodbye(socket, refusal, text_frame(error_frame(refusal)))
     await finish_closing(socket)
-
-
-async def _forever(work: Coroutine[Any, Any, None]) -> None:
-    """A background part that ends by itself is a defect: it must end the process, not silently."""
-    try:
-        await work
-    except asyncio.CancelledError:
-        return
-    raise RuntimeError("a background part of the gateway has ended")

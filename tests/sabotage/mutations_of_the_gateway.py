@@ -270,4 +270,15 @@ MUTATIONS_OF_THE_GATEWAY = (
         (_DEAF,),
         "a line that stands still is cut",
     ),
+    Mutation(
+        "cancelled-only-once",
+        "wsgateway/background.py",
+        "    while remaining:\n",
+        "    if remaining:\n",
+        (
+            "tests/gateway/test_background.py"
+            "::test_a_part_that_forgets_a_cancellation_is_cancelled_again",
+        ),
+        "a stopping gateway ends, whatever its parts wait for",
+    ),
 )
