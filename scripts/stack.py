@@ -2,11 +2,13 @@
 
 Postgres (an embedded one, unless DB_HOST names another), the schema, and the services as the
 Procfile names them. Whatever ends by itself ends everything: nothing is restarted silently. Exit
-codes: 0 stopped by Ctrl-C or SIGTERM, 1 something failed; then one line says what.
+codes: 0 stopped by Ctrl-C or SIGTERM, 1 something failed; then one line says what; 2 the command
+line is wrong.
 """
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import http.client
 import os
@@ -136,6 +138,12 @@ class Stack:
 
 
 def main() -> int:
+    argparse.ArgumentParser(
+        prog="scripts/run",
+        description="Starts Gatehouse on this machine: Postgres, the schema, both services.",
+        epilog="GATEHOUSE_API_PORT, GATEHOUSE_WS_PORT and GATEHOUSE_DATA change where. Ctrl-C stops"
+        " everything and keeps the data.",
+    ).parse_args()
     signals = Signals()
     try:
         plan = make_plan(os.environ)

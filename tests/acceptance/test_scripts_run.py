@@ -262,6 +262,13 @@ class TestOnADatabaseThatIsGiven:
         assert stopped == ["run: gateway did not stop within 0.5 s and was killed"]
         assert running(started) == set()
 
+    @pytest.mark.parametrize(("argument", "code"), [("--help", 0), ("start", 2)])
+    def test_an_argument_starts_nothing(self, checkout: Checkout, argument: str, code: int) -> None:
+        done = checkout.processes.start(["scripts/run", argument], {}, cwd=checkout.root)
+        assert done.wait() == code
+        assert "usage: scripts/run" in done.output
+        assert not checkout.data.exists()
+
     def test_sigterm_while_it_is_starting_stops_it(
         self, checkout: Checkout, database: Database
     ) -> None:

@@ -23,6 +23,8 @@ KEY = b"a key of the fake that nobody guesses"
 OPS_TOKEN = "an-ops-token-of-the-fake"
 TICKET_SECONDS = 0.4
 _ACCOUNT_FAILURES, _ADDRESS_FAILURES = 8, 100
+# No holes: the first call comes while this address is limited, for so many seconds.
+_LIMITED = {"limited-for-a-second": 1, "limited-for-an-hour": 3600}
 _PER_SESSION, _MESSAGES, _MESSAGES_WINDOW, _REGISTRATIONS = 30, 30, 10.0, 40
 _TRACE = 'Traceback (most recent call last):\n  File "/app/api/app.py", line 7'
 _COMMON = ("password", "12345678", "password1")
@@ -92,6 +94,10 @@ class App:
     # Routes.
 
     async def answer(self, request: Request) -> Response:
+        for limited, seconds in _LIMITED.items():
+            if self.has(limited) and not self._uses[limited, 0]:
+                self._uses[limited, 0] = 1
+                raise Refused(429, "rate_limited", retry_after_seconds=seconds)
         method, path = self._as_meant(request)
         response = self._cors(request)
         if response is not None:
