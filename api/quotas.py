@@ -1,10 +1,11 @@
-"""What is simply counted: registrations of an address, tickets and refreshes of a session."""
+"""What is simply counted: registrations of an address, tickets of a session, lookups, channels."""
 
 from __future__ import annotations
 
 from psycopg import Connection
 
 from db import limits, security_events
+from db.connections import SyncPool, in_transaction
 from db.security_events import Event
 from rules.errors import Refusal
 from rules.limit_subjects import Address
@@ -29,3 +30,17 @@ def take(
         what = key.partition(":")[0]
         security_events.record(connection, Event.RATE_LIMITED, ip=address, what=what)
     return Refusal("rate_limited", retry_after_seconds=reservation.retry_after_seconds)
+
+
+def spend(
+    pool: SyncPool, key: str, *, maximum: int, window_seconds: int, address: Address | None
+) -> None:
+    """Counts one in a transaction of its own, or raises the refusal."""
+    refusal = in_transaction(
+        pool,
+        lambda connection: take(
+            connection, key, maximum=maximum, window_seconds=window_seconds, address=address
+        ),
+    )
+    if refusal is not None:
+        raise refusal

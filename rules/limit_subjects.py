@@ -55,6 +55,10 @@ def channels_of_account(user_id: int) -> str:
     return f"channel:account:{user_id}"
 
 
+def lookups_of_account(user_id: int) -> str:
+    return f"people:account:{user_id}"
+
+
 def calls_of_operator(actor: str) -> str:
     return f"ops:actor:{actor}"
 

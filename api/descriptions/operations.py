@@ -223,11 +223,11 @@ OPERATIONS = (
     ),
     Operation(
         "GET", "/users", "findPeople", "Who is called exactly this, the longest-standing first.",
-        {200: "People"}, "chat", query=("display_name",),
+        {200: "People"}, "chat", query=("display_name",), errors=frozenset({"rate_limited"}),
     ),
     Operation(
         "GET", "/users/{user_id}", "getPerson", "Somebody to write to.",
-        {200: "Person"}, "chat", errors=frozenset({"not_found"}),
+        {200: "Person"}, "chat", errors=frozenset({"not_found", "rate_limited"}),
     ),
     Operation(
         "GET", "/release/summary", "summariseRelease",

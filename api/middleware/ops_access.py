@@ -12,11 +12,11 @@ import hmac
 from api import quotas
 from api.context import Request, Response
 from api.login_attempts import LoginAttempts
-from db.connections import SyncPool, in_transaction
+from db.connections import SyncPool
 from db.security_events import Event
 from rules import limit_subjects
 from rules.errors import Refusal
-from rules.limit_subjects import Address, Network
+from rules.limit_subjects import Network
 
 # Enough for every dashboard, too little for a script that runs wild.
 CALLS_A_MINUTE = 600
@@ -52,8 +52,13 @@ class OpsAccess:
             attempt = self._login_attempts.begin_from(address, "ops")
             self._login_attempts.failed(attempt, Event.ACCESS_REFUSED, None)
             raise Refusal("unauthorized", "Send an operator's token as X-Ops-Token.")
-        if (refusal := self._count(actor, address)) is not None:
-            raise refusal
+        quotas.spend(
+            self._pool,
+            limit_subjects.calls_of_operator(actor),
+            maximum=CALLS_A_MINUTE,
+            window_seconds=quotas.MINUTE,
+            address=address,
+        )
         req.context.actor = actor
 
     def _actor(self, token: str) -> str | None:
@@ -64,15 +69,3 @@ class OpsAccess:
             if hmac.compare_digest(presented, known):
                 found = name
         return found
-
-    def _count(self, actor: str, address: Address | None) -> Refusal | None:
-        return in_transaction(
-            self._pool,
-            lambda connection: quotas.take(
-                connection,
-                limit_subjects.calls_of_operator(actor),
-                maximum=CALLS_A_MINUTE,
-                window_seconds=quotas.MINUTE,
-                address=address,
-            ),
-        )

@@ -75,18 +75,13 @@ class Direct:
 
 
 def _count(services: Services, req: Request) -> None:
-    refusal = in_transaction(
+    quotas.spend(
         services.pool,
-        lambda connection: quotas.take(
-            connection,
-            limit_subjects.channels_of_account(req.session.user_id),
-            maximum=NEW_CHANNELS_AN_HOUR,
-            window_seconds=quotas.HOUR,
-            address=req.context.address,
-        ),
+        limit_subjects.channels_of_account(req.session.user_id),
+        maximum=NEW_CHANNELS_AN_HOUR,
+        window_seconds=quotas.HOUR,
+        address=req.context.address,
     )
-    if refusal is not None:
-        raise refusal
 
 
 def _one(connection: Connection, req: Request, channel_id: int) -> dict[str, Any]:

@@ -385,6 +385,15 @@ class TestPeople:
         path = f"/users?display_name={name.replace(' ', '%20')}"
         assert len(town.call(town.ada, "GET", path).json["users"]) == 20
 
+    def test_nobody_copies_the_list_of_all_accounts(self, town: Town) -> None:
+        paths = [f"/users/{town.bob.user_id}", "/users?display_name=Bob"] * 60
+        assert {town.call(town.ada, "GET", path).status for path in paths} == {200}
+        for path in paths[:2]:
+            refused = town.call(town.ada, "GET", path)
+            assert refused.error["code"] == "rate_limited"
+            assert int(refused.headers["Retry-After"]) > 0
+        assert town.call(town.bob, "GET", paths[0]).status == 200
+
     @pytest.mark.parametrize("query", ["", "?display_name=", "?display_name=%00", "?name=Ada"])
     def test_a_search_without_a_name_is_refused(self, town: Town, query: str) -> None:
         assert town.call(town.ada, "GET", f"/users{query}").error["code"] in (

@@ -146,6 +146,9 @@ BY_HAND: list[tuple[str, tuple[str, str, int | None] | None]] = [
     ("UPDATE users SET is_admin = true WHERE id = 2", ("sql.update", "users", 1)),
     ("DELETE FROM users WHERE id = 1", ("sql.delete", "users", 1)),
     ("UPDATE users SET is_admin = true WHERE id = 99", None),
+    ("UPDATE chat_channels SET kind = 'global'", ("sql.update", "chat_channels", 1)),
+    ("UPDATE chat_channels SET last_seq = last_seq + 1", None),
+    ("DELETE FROM chat_channels", ("sql.delete", "chat_channels", 1)),
     ("TRUNCATE user_sessions CASCADE", ("sql.truncate", "user_sessions", None)),
 ]
 

@@ -110,4 +110,24 @@ MUTATIONS_OF_CHANNELS = (
         (_CHAT,),
         "of several people of one name none is written to",
     ),
+    Mutation(
+        "accounts-copied-one-by-one",
+        "api/resources/people.py",
+        "    def on_get(self, req: Request, resp: Response, user_id: int) -> None:\n"
+        "        _count(self._services, req)\n",
+        "    def on_get(self, req: Request, resp: Response, user_id: int) -> None:\n",
+        (f"{_GROUPS}::TestPeople::test_nobody_copies_the_list_of_all_accounts",),
+        "looking people up is limited",
+    ),
+    Mutation(
+        "a-channel-opened-by-hand-in-silence",
+        "db/sql/migrations/0009_operators.sql",
+        "    AFTER UPDATE OF kind, name,",
+        "    AFTER UPDATE OF name,",
+        (
+            "tests/db/test_psql_scripts.py"
+            "::test_a_statement_by_hand_leaves_a_row_with_role_table_and_count",
+        ),
+        "statements by hand on channels leave their row",
+    ),
 )

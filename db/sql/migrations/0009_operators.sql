@@ -266,6 +266,27 @@ CREATE TRIGGER messages_deleted_by_hand AFTER DELETE ON chat_messages
     FOR EACH STATEMENT WHEN (session_user NOT IN ('gatehouse_api', 'gatehouse_gateway'))
     EXECUTE FUNCTION on_statement_by_hand();
 
+-- Who may read a channel hangs on these columns. One audit row a channel: a trigger for the whole
+-- statement cannot be told which columns it is about, and every message changes last_seq.
+CREATE FUNCTION on_channel_updated_by_hand() RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp
+AS $$
+BEGIN
+    PERFORM note_statement_by_hand(TG_TABLE_NAME, TG_OP, 1);
+    RETURN NULL;
+END;
+$$;
+CREATE TRIGGER channels_updated_by_hand
+    AFTER UPDATE OF kind, name, created_by, created_at, direct_low, direct_high ON chat_channels
+    FOR EACH ROW WHEN (session_user NOT IN ('gatehouse_api', 'gatehouse_gateway'))
+    EXECUTE FUNCTION on_channel_updated_by_hand();
+CREATE TRIGGER channels_deleted_by_hand AFTER DELETE ON chat_channels
+    REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT WHEN (session_user NOT IN ('gatehouse_api', 'gatehouse_gateway'))
+    EXECUTE FUNCTION on_statement_by_hand();
+
 -- TRUNCATE has no rows to show, and must wake the gateways too.
 CREATE FUNCTION on_truncated() RETURNS trigger
 LANGUAGE plpgsql
