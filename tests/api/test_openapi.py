@@ -350,6 +350,10 @@ def people(api: Api) -> None:
     named = api.call("GET", "/users?display_name=Ann", token=token)
     assert len(named.json["users"]) > 1
     assert api.refusal("GET", "/users", token=token) == "validation_failed"
+    for _ in range(120):
+        found = api.call("GET", f"/users/{user_id}", token=token)
+    assert found.error["code"] == "rate_limited"
+    assert api.refusal("GET", "/users?display_name=Ann", token=token) == "rate_limited"
 
 
 def operators(api: Api) -> None:

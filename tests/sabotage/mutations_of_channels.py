@@ -80,7 +80,7 @@ MUTATIONS_OF_CHANNELS = (
     ),
     Mutation(
         "channels-without-number",
-        "api/resources/channels.py",
+        "api/quotas.py",
         "    if refusal is not None:\n        raise refusal\n",
         "",
         (_GROUPS,),
