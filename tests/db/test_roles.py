@@ -75,7 +75,7 @@ FORBIDDEN_TO_BOTH = [
     "SELECT user_id FROM password_resets",
     "DELETE FROM password_resets",
     "SELECT * FROM statements_by_hand",
-    "SELECT note_statement_by_hand('users', 'UPDATE', 1)",
+    "SELECT forget_statements_by_hand(0)",
     "UPDATE release_policy SET min_supported_version = NULL",
     "DELETE FROM release_policy",
     "DELETE FROM release_records",

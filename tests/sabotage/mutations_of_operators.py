@@ -6,6 +6,7 @@ from tests.sabotage.mutation import Mutation
 
 _AUDIT_SQL = "db/sql/migrations/0008_audit.sql"
 _OPERATORS_SQL = "db/sql/migrations/0009_operators.sql"
+_BY_HAND_SQL = "db/sql/migrations/0014_statements_by_hand.sql"
 _REVOKE_SQL = "db/sql/migrations/0012_drains.sql"
 _METRICS_SQL = "db/sql/migrations/0010_metrics.sql"
 _AUDIT = "tests/db/test_audit.py"
@@ -99,27 +100,43 @@ MUTATIONS_OF_OPERATORS = (
     ),
     Mutation(
         "statements-by-hand-unseen",
-        _OPERATORS_SQL,
-        "    IF session_user IN ('gatehouse_api', 'gatehouse_gateway') OR p_rows = 0 THEN\n",
+        _BY_HAND_SQL,
+        "    IF v_rows = 0 THEN\n",
         "    IF true THEN\n",
         (_PSQL,),
         "a plain UPDATE leaves its row",
     ),
     Mutation(
         "services-count-as-hands",
-        _OPERATORS_SQL,
-        "    IF session_user IN ('gatehouse_api', 'gatehouse_gateway') OR p_rows = 0 THEN\n",
-        "    IF p_rows = 0 THEN\n",
+        _BY_HAND_SQL,
+        "(''gatehouse_api'', ''gatehouse_gateway'')",
+        "(''gatehouse_gateway'')",
         (_PSQL,),
         "what services do is not written down as somebody's statement",
     ),
     Mutation(
         "statement-by-hand-holds-the-head",
-        _OPERATORS_SQL,
+        _BY_HAND_SQL,
         "    DEFERRABLE INITIALLY DEFERRED\n",
         "    DEFERRABLE INITIALLY IMMEDIATE\n",
         (_PSQL,),
         "an open transaction in psql holds no operator up",
+    ),
+    Mutation(
+        "an-act-hides-statements-by-hand",
+        _BY_HAND_SQL,
+        "n WHERE n.id > p_after;",
+        "n;",
+        (_PSQL,),
+        "only what an audited act did itself needs no other row",
+    ),
+    Mutation(
+        "an-act-is-audited-twice",
+        "db/sql/migrations/0012_drains.sql",
+        "    PERFORM forget_statements_by_hand(v_noted);\n",
+        "",
+        (_PSQL,),
+        "one act, one row",
     ),
     Mutation(
         "version-that-is-none-counts-as-zero",

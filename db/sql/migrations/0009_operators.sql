@@ -60,6 +60,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_until timestamptz := clock_timestamp() + make_interval(secs => p_seconds);
+    v_noted bigint := last_statement_by_hand();
 BEGIN
     PERFORM require_actor(p_actor, p_reason);
     -- No endpoint makes administrators, so whoever took over a service makes none either.
@@ -105,6 +106,7 @@ BEGIN
         WHEN 'admin' THEN
             UPDATE users SET is_admin = p_flag WHERE id = p_user_id;
     END CASE;
+    PERFORM forget_statements_by_hand(v_noted);
     RETURN QUERY
     SELECT v_until, a.id, a.hash
     FROM append_audit(
@@ -174,128 +176,13 @@ BEGIN
 END;
 $$;
 
--- Statements by hand, of any role that is not a service's: a plain UPDATE by the person on call
--- above all. The audit row is appended at the commit, by a deferred trigger, because the audit's
--- head is the last lock of a transaction; somebody who thinks a while in an open one holds nobody up.
-CREATE TABLE statements_by_hand (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    actor text NOT NULL,
-    ip inet,
-    action text NOT NULL,
-    details jsonb NOT NULL
-);
-
-CREATE FUNCTION audit_statement_by_hand() RETURNS trigger
-LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path = pg_catalog, public, pg_temp
-AS $$
-BEGIN
-    PERFORM append_audit(NEW.actor, NEW.action, NULL, NEW.ip, NULL, NULL, NEW.details);
-    DELETE FROM statements_by_hand WHERE id = NEW.id;
-    RETURN NULL;
-END;
-$$;
-
-CREATE CONSTRAINT TRIGGER statement_by_hand_is_audited AFTER INSERT ON statements_by_hand
-    DEFERRABLE INITIALLY DEFERRED
-    FOR EACH ROW EXECUTE FUNCTION audit_statement_by_hand();
-
-CREATE FUNCTION note_statement_by_hand(p_table text, p_operation text, p_rows bigint) RETURNS void
-LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path = pg_catalog, public, pg_temp
-AS $$
-BEGIN
-    IF session_user IN ('gatehouse_api', 'gatehouse_gateway') OR p_rows = 0 THEN
-        RETURN;
-    END IF;
-    INSERT INTO statements_by_hand (actor, ip, action, details)
-    VALUES (
-        'psql:' || session_user,
-        inet_client_addr(),
-        'sql.' || lower(p_operation),
-        jsonb_build_object(
-            'table', p_table,
-            'rows', p_rows,
-            'application', current_setting('application_name')
-        )
-    );
-END;
-$$;
-
-CREATE FUNCTION on_statement_by_hand() RETURNS trigger
-LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path = pg_catalog, public, pg_temp
-AS $$
-BEGIN
-    PERFORM note_statement_by_hand(TG_TABLE_NAME, TG_OP, (SELECT count(*) FROM old_rows));
-    RETURN NULL;
-END;
-$$;
-
-CREATE TRIGGER sessions_updated_by_hand AFTER UPDATE ON user_sessions
-    REFERENCING OLD TABLE AS old_rows
-    FOR EACH STATEMENT EXECUTE FUNCTION on_statement_by_hand();
-CREATE TRIGGER sessions_deleted_by_hand AFTER DELETE ON user_sessions
-    REFERENCING OLD TABLE AS old_rows
-    FOR EACH STATEMENT EXECUTE FUNCTION on_statement_by_hand();
-CREATE TRIGGER users_updated_by_hand AFTER UPDATE ON users
-    REFERENCING OLD TABLE AS old_rows
-    FOR EACH STATEMENT EXECUTE FUNCTION on_statement_by_hand();
-CREATE TRIGGER users_deleted_by_hand AFTER DELETE ON users
-    REFERENCING OLD TABLE AS old_rows
-    FOR EACH STATEMENT EXECUTE FUNCTION on_statement_by_hand();
-
--- The services' own statements are told apart before anything is counted: this is their hot path.
-CREATE TRIGGER members_updated_by_hand AFTER UPDATE ON chat_members
-    REFERENCING OLD TABLE AS old_rows
-    FOR EACH STATEMENT WHEN (session_user NOT IN ('gatehouse_api', 'gatehouse_gateway'))
-    EXECUTE FUNCTION on_statement_by_hand();
-CREATE TRIGGER members_deleted_by_hand AFTER DELETE ON chat_members
-    REFERENCING OLD TABLE AS old_rows
-    FOR EACH STATEMENT WHEN (session_user NOT IN ('gatehouse_api', 'gatehouse_gateway'))
-    EXECUTE FUNCTION on_statement_by_hand();
-CREATE TRIGGER messages_updated_by_hand AFTER UPDATE ON chat_messages
-    REFERENCING OLD TABLE AS old_rows
-    FOR EACH STATEMENT WHEN (session_user NOT IN ('gatehouse_api', 'gatehouse_gateway'))
-    EXECUTE FUNCTION on_statement_by_hand();
-CREATE TRIGGER messages_deleted_by_hand AFTER DELETE ON chat_messages
-    REFERENCING OLD TABLE AS old_rows
-    FOR EACH STATEMENT WHEN (session_user NOT IN ('gatehouse_api', 'gatehouse_gateway'))
-    EXECUTE FUNCTION on_statement_by_hand();
-
--- Who may read a channel hangs on these columns. One audit row a channel: a trigger for the whole
--- statement cannot be told which columns it is about, and every message changes last_seq.
-CREATE FUNCTION on_channel_updated_by_hand() RETURNS trigger
-LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path = pg_catalog, public, pg_temp
-AS $$
-BEGIN
-    PERFORM note_statement_by_hand(TG_TABLE_NAME, TG_OP, 1);
-    RETURN NULL;
-END;
-$$;
-CREATE TRIGGER channels_updated_by_hand
-    AFTER UPDATE OF kind, name, created_by, created_at, direct_low, direct_high ON chat_channels
-    FOR EACH ROW WHEN (session_user NOT IN ('gatehouse_api', 'gatehouse_gateway'))
-    EXECUTE FUNCTION on_channel_updated_by_hand();
-CREATE TRIGGER channels_deleted_by_hand AFTER DELETE ON chat_channels
-    REFERENCING OLD TABLE AS old_rows
-    FOR EACH STATEMENT WHEN (session_user NOT IN ('gatehouse_api', 'gatehouse_gateway'))
-    EXECUTE FUNCTION on_statement_by_hand();
-
--- TRUNCATE has no rows to show, and must wake the gateways too.
+-- TRUNCATE has no rows to show: the gateways look at everything.
 CREATE FUNCTION on_truncated() RETURNS trigger
 LANGUAGE plpgsql
-SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
 AS $$
 BEGIN
     PERFORM pg_notify('gatehouse_sessions', '*');
-    PERFORM note_statement_by_hand(TG_TABLE_NAME, TG_OP, NULL);
     RETURN NULL;
 END;
 $$;

@@ -50,12 +50,6 @@ $$;
 CREATE TRIGGER release_policy_changed
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON release_policy
     FOR EACH STATEMENT EXECUTE FUNCTION on_release_policy_changed();
-CREATE TRIGGER release_policy_updated_by_hand AFTER UPDATE ON release_policy
-    REFERENCING OLD TABLE AS old_rows
-    FOR EACH STATEMENT EXECUTE FUNCTION on_statement_by_hand();
-CREATE TRIGGER release_policy_deleted_by_hand AFTER DELETE ON release_policy
-    REFERENCING OLD TABLE AS old_rows
-    FOR EACH STATEMENT EXECUTE FUNCTION on_statement_by_hand();
 
 -- rules/versions.py says the same in Python; a test holds the two together.
 CREATE FUNCTION is_below_minimum(p release_policy, p_version text, p_content_version text)

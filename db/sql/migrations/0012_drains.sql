@@ -538,6 +538,7 @@ AS $$
 DECLARE
     v_ids bigint[];
     v_revoked bigint := 0;
+    v_noted bigint := last_statement_by_hand();
 BEGIN
     PERFORM require_actor(p_actor, p_reason);
     IF num_nonnulls(
@@ -576,6 +577,7 @@ BEGIN
     SET revoked_at = clock_timestamp(), revoked_reason = 'revoked_by_operator'
     WHERE id = ANY (v_ids) AND revoked_at IS NULL;
     GET DIAGNOSTICS v_revoked = ROW_COUNT;
+    PERFORM forget_statements_by_hand(v_noted);
     RETURN QUERY
     SELECT cardinality(v_ids)::bigint, v_revoked, a.id, a.hash
     FROM append_audit(
