@@ -44,6 +44,9 @@ class Head:
     hash: bytes
 
 
+NO_HEAD = Head(0, GENESIS)
+
+
 @dataclass(frozen=True, slots=True)
 class AuditRow:
     id: int
@@ -114,11 +117,9 @@ def announce(head: Head) -> None:
 
 
 def find_head(connection: Connection) -> Head:
+    """NO_HEAD where somebody has deleted it."""
     with connection.cursor(row_factory=class_row(Head)) as cursor:
-        head = cursor.execute(_HEAD).fetchone()
-    if head is None:
-        raise RuntimeError("the audit trail has no head: somebody has deleted it")
-    return head
+        return cursor.execute(_HEAD).fetchone() or NO_HEAD
 
 
 def list_audit(connection: Connection, wanted: AuditFilter, limit: int) -> list[AuditRow]:
@@ -132,6 +133,8 @@ def list_audit(connection: Connection, wanted: AuditFilter, limit: int) -> list[
 def verify(connection: Connection, *, after_id: int = 0, most_rows: int) -> Verification:
     """Checks the chain after a row that was checked before, `most_rows` of it at the most."""
     head = find_head(connection)
+    if head is NO_HEAD:
+        return Verification(False, 0, after_id, NO_HEAD, after_id + 1)
     previous = _hash_of(connection, after_id)
     if previous is None:
         return Verification(False, 0, after_id, head, after_id)

@@ -116,11 +116,14 @@ def keep_secrets(folder: Path, environment: Mapping[str, str]) -> dict[str, str]
 
 
 def base_environment(plan: Plan, own_secrets: Mapping[str, str]) -> dict[str, str]:
-    """What every process of the stack gets, the database aside."""
+    """What every process of the stack gets, the database aside.
+
+    An empty variable is passed on like any other: for some of them that is a value.
+    """
     return {
-        "APP_ENV": "development",
-        "PUBLIC_WS_URL": plan.ws_url,
-        **{name: value for name, value in plan.environment.items() if value},
+        **plan.environment,
+        "APP_ENV": plan.environment.get("APP_ENV") or "development",
+        "PUBLIC_WS_URL": plan.environment.get("PUBLIC_WS_URL") or plan.ws_url,
         **own_secrets,
         "HOST": plan.host,
     }

@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
         for problem in error.problems:
             print(f"verify-audit: {problem}", file=sys.stderr)
         return EXIT_CODE
-    except (OSError, UnicodeDecodeError, NotALink, RuntimeError, FAILED) as error:
+    except (OSError, UnicodeDecodeError, NotALink, FAILED) as error:
         print(f"verify-audit: could not look: {str(error).strip()}", file=sys.stderr)
         return COULD_NOT_LOOK
     return _tell(found, kept)

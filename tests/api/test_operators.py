@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -99,8 +100,13 @@ class TestRevoking:
         assert office.audit() == []
 
     def test_an_address_that_nobody_has_matches_nothing(self, office: Office) -> None:
+        asked = office.revoke(email="nobody-has-it@example.org", dry_run=True)
+        assert asked.json == {"matched": 0, "revoked": 0, "audit_id": None}
+        assert office.audit() == []
         answer = office.revoke(email="nobody-has-it@example.org")
-        assert answer.json == {"matched": 0, "revoked": 0, "audit_id": None}
+        assert (answer.json["matched"], answer.json["revoked"]) == (0, 0)
+        assert office.audit() == [("olga", "sessions.revoke", None, "incident 42", ANY)]
+        assert answer.json["audit_id"] is not None
 
     def test_what_was_done_is_in_the_audit_trail(self, office: Office) -> None:
         one = office.register()

@@ -139,6 +139,8 @@ class TestItIsOnlyAppendedTo:
             "UPDATE admin_action_audit SET actor = 'nobody'",
             "DELETE FROM admin_action_audit",
             "TRUNCATE admin_action_audit",
+            "DELETE FROM admin_action_audit_head",
+            "TRUNCATE admin_action_audit_head",
         ],
     )
     def test_not_even_its_owner_changes_it_in_passing(
@@ -196,6 +198,7 @@ TAMPERING = [
     ),
     ("UPDATE admin_action_audit_head SET hash = sha256('x')", 10),
     ("UPDATE admin_action_audit_head SET id = 12", 11),
+    ("DELETE FROM admin_action_audit_head", 1),
 ]
 
 
@@ -205,7 +208,8 @@ class TestTampering:
         self, owner: Connection, api: Connection, tampering: str, first_broken_id: int
     ) -> None:
         write(api, 10)
-        owner.execute("ALTER TABLE admin_action_audit DISABLE TRIGGER ALL")
+        for table in ("admin_action_audit", "admin_action_audit_head"):
+            owner.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")
         for statement in tampering.split(";"):
             # Psycopg takes one statement at a time; both halves belong to one deed.
             owner.execute(statement)

@@ -61,9 +61,12 @@ def test_a_damaged_file_of_secrets_is_said_in_one_line(tmp_path: Path) -> None:
 
 
 def test_every_other_variable_is_passed_on() -> None:
-    plan = make_plan({"CHAT_RETENTION_DAYS": "7", "APP_ENV": "test", "PORT": "1", "HOST": ""})
+    given = {"CHAT_RETENTION_DAYS": "7", "APP_ENV": "test", "PORT": "1", "HOST": ""}
+    plan = make_plan({**given, "WS_ALLOWED_ORIGINS": "", "PUBLIC_WS_URL": ""})
     base = base_environment(plan, {})
 
+    assert base["WS_ALLOWED_ORIGINS"] == ""  # none, which is not the same as not said
+    assert base["PUBLIC_WS_URL"] == plan.ws_url
     assert base["CHAT_RETENTION_DAYS"] == "7"
     assert base["APP_ENV"] == "test"
     assert service_environment("web", plan, base, {})["PORT"] == "8000"

@@ -82,8 +82,12 @@ class Revoke:
         def revoke(connection: Connection) -> Revocation:
             if email is not None:
                 user = find_user_by_email(connection, email)
-                if user is None:
+                if user is None and dry_run:
                     return Revocation(0, 0, None)
+                if user is None:
+                    found = {"matched": 0, "revoked": 0}
+                    head = record(connection, req, "sessions.revoke", reason=reason, **found)
+                    return Revocation(0, 0, head)
                 chosen["user_id"] = user.id
             return revoke_sessions(
                 connection, operator(req), reason, Selector(**chosen), dry_run=dry_run

@@ -49,7 +49,8 @@ BEGIN
 
     UPDATE gateway_instances SET heartbeat_at = clock_timestamp() WHERE id = p_instance_id;
     IF NOT FOUND THEN
-        INSERT INTO gateway_instances (id) VALUES (p_instance_id);
+        -- Two of its connections may be the first at once.
+        INSERT INTO gateway_instances (id) VALUES (p_instance_id) ON CONFLICT DO NOTHING;
         INSERT INTO gateway_connections (id, instance_id, session_id, user_id)
         OVERRIDING SYSTEM VALUE
         SELECT c.id, p_instance_id, c.session_id, c.user_id

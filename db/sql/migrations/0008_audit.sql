@@ -52,6 +52,9 @@ CREATE TRIGGER audit_rows_stay BEFORE UPDATE OR DELETE ON admin_action_audit
 CREATE TRIGGER audit_stays BEFORE TRUNCATE ON admin_action_audit
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_audit();
 
+CREATE TRIGGER audit_head_stays BEFORE DELETE OR TRUNCATE ON admin_action_audit_head
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_audit();
+
 -- What a row says, in one object: made when it is written, and again when it is verified.
 CREATE FUNCTION audit_contents(r admin_action_audit) RETURNS jsonb
 LANGUAGE sql IMMUTABLE
