@@ -36,7 +36,7 @@ class Event(StrEnum):
     PASSWORD_CHANGE_FAIL = "authn_password_change_fail"  # noqa: S105 - a name
     TOKEN_REUSE = "authn_token_reuse"  # noqa: S105 - a name
     SESSION_CREATED = "session_created"
-    SESSION_ENDED = "session_expired"  # by logout, by its user, by an operator
+    SESSION_ENDED = "session_expired"  # by logout, by its user
     USER_CREATED = "user_created"
     RATE_LIMITED = "excess_rate_limit_exceeded"
     ACCESS_REFUSED = "authz_fail"

@@ -2,7 +2,7 @@
 
     scripts/make-admin EMAIL --actor YOU --reason WHY [--revoke]
 
-With the DB_* of a role that may (the API's, or the owner's). The audit row is written in the same
+With the DB_* of the owner; a service's role may not. The audit row is written in the same
 transaction. Sessions keep the lifetime that they were opened with, so whoever becomes one should
 log in again. Exit codes: 0 done, 1 not done, 64 the command line is wrong, 78 the configuration is.
 """

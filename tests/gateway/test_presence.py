@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from websockets.asyncio.client import ClientConnection
@@ -10,6 +11,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.support.databases import Database
 from tests.support.processes import Processes, wait_until
+from tests.support.services import People
 from tests.support.stack import Gateway, Stack, open_socket, open_with, receive, run
 
 
@@ -275,3 +277,18 @@ class TestAProcess:
         # Both write to the pipe that we read, and it ends with the last of them.
         gateway.process.wait_for_line("the process that watched over this one is gone")
         wait_until(lambda: not gateway.process._reader.is_alive(), "the workers are gone", 20)
+
+
+def test_two_connections_of_an_instance_may_be_the_first_at_once(
+    database: Database, people: People
+) -> None:
+    """As at a start: the gateway reports, and its listener too."""
+    report = "SELECT report_presence('the-same', '{}', '{}', '{}', 0)"
+    with database.connect("gateway") as one, database.connect("gateway") as other:
+        with ThreadPoolExecutor(1) as threads:
+            with one.transaction():
+                one.execute(report)
+                second = threads.submit(other.execute, report)
+                wait_until(lambda: people.waiting() == 1, "the other waits for the first")
+            second.result()
+    assert people.one("SELECT count(*) FROM gateway_instances WHERE id = 'the-same'") == 1

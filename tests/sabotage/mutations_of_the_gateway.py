@@ -281,4 +281,15 @@ MUTATIONS_OF_THE_GATEWAY = (
         ),
         "a stopping gateway ends, whatever its parts wait for",
     ),
+    Mutation(
+        "two-first-reports-collide",
+        "db/sql/migrations/0003_presence.sql",
+        " VALUES (p_instance_id) ON CONFLICT DO NOTHING;",
+        " VALUES (p_instance_id);",
+        (
+            "tests/gateway/test_presence.py"
+            "::test_two_connections_of_an_instance_may_be_the_first_at_once",
+        ),
+        "a gateway may report twice at once",
+    ),
 )
