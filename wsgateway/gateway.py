@@ -141,6 +141,7 @@ class Gateway:
             most_unsent_bytes=2 * limits.send_buffer_bytes,
             frames_per_second=limits.max_frames_per_second,
             last_look=self._handshake.last_look,
+            refuse_unread=self._handshake.refuse_unread,
         )
         self._stopping = asyncio.Event()
 

@@ -29,6 +29,8 @@ from wsgateway.security_events import SecurityEvents
 
 logger = logging.getLogger("gatehouse.gateway")
 
+_SOCKET, _LIVE, _READY = "/ws", "/health/live", "/health/ready"
+
 # What the websockets library refuses by itself, by its status.
 _LIBRARY_REFUSALS = {
     400: Refusal("invalid_request", "This is not a websocket handshake (RFC 6455)."),
@@ -82,12 +84,23 @@ class Handshake:
             return None  # ours already
         return self._refuse(request, _library_refusal(response))
 
-    def last_look(self, response: Response) -> Response:
+    def last_look(self, request: Request, response: Response) -> Response:
         """Right before it is sent: a head that is too large is refused without process_response,
         and so is whoever came through it at the moment of the stop."""
         if "X-Request-ID" in response.headers:
             return response
-        return self._refuse(Request("", Headers()), _library_refusal(response))
+        return self._refuse(request, _library_refusal(response))
+
+    def refuse_unread(self, request: Request) -> Response:
+        """A request with a body, or with a head that is none: it gets no further, but its path and
+        its method, where they can be read, are refused like anybody's."""
+        refusal = _LIBRARY_REFUSALS[400]
+        if request.method:
+            try:
+                _require_place(request)
+            except Refusal as misplaced:
+                refusal = misplaced
+        return self._refuse(request, refusal)
 
     def ticket_of(self, request: Request) -> str | None:
         """The one ticket that the handshake offers; None where there is none, or more than one."""
@@ -107,17 +120,13 @@ class Handshake:
         return client_address(peer[0] if peer else "", forwarded_for, self._trusted_proxy_hops)
 
     async def _route(self, request: Request, address: Address | None) -> Response | None:
-        path = request.path.partition("?")[0]
-        if path in ("/health/live", "/health/ready"):
-            _require_get(request)
-            if path == "/health/ready":
-                if (refusal := self._refusal_now()) is not None:
-                    raise refusal
-                await self._probe()
+        path = _require_place(request)
+        if path == _READY:
+            if (refusal := self._refusal_now()) is not None:
+                raise refusal
+            await self._probe()
+        if path != _SOCKET:
             return self._answer(request, HTTPStatus.OK, {"status": "ok"})
-        if path != "/ws":
-            raise Refusal("not_found")
-        _require_get(request)
         origin = _single(request, "Origin")
         if origin is not None and origin not in self._allowed_origins:
             self._events.note_from_stranger(Event.STRANGE_ORIGIN, address, _request_id(request))
@@ -165,9 +174,14 @@ def _library_refusal(response: Response) -> Refusal:
     return _LIBRARY_REFUSALS.get(response.status_code) or Refusal("internal_error")
 
 
-def _require_get(request: Request) -> None:
+def _require_place(request: Request) -> str:
+    """The path, one of those that there are, asked for with GET."""
+    path = request.path.partition("?")[0]
+    if path not in (_SOCKET, _LIVE, _READY):
+        raise Refusal("not_found")
     if request.method != "GET":
         raise Refusal("method_not_allowed")
+    return path
 
 
 def _request_id(request: Request) -> str:

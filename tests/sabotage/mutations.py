@@ -17,6 +17,7 @@ from tests.sabotage.mutations_of_the_drain import MUTATIONS_OF_THE_DRAIN
 from tests.sabotage.mutations_of_the_floor import MUTATIONS_OF_THE_FLOOR
 from tests.sabotage.mutations_of_the_gate import MUTATIONS_OF_THE_GATE
 from tests.sabotage.mutations_of_the_gateway import MUTATIONS_OF_THE_GATEWAY
+from tests.sabotage.mutations_of_the_socket import MUTATIONS_OF_THE_SOCKET
 
 _FOUNDATION = "db/sql/migrations/0001_foundation.sql"
 _LIMITS = "db/sql/migrations/0002_limits_and_events.sql"
@@ -48,6 +49,7 @@ MUTATIONS = (
     *MUTATIONS_OF_SECRETS,
     *MUTATIONS_OF_THE_FLOOR,
     *MUTATIONS_OF_THE_GATEWAY,
+    *MUTATIONS_OF_THE_SOCKET,
     # Tickets
     Mutation(
         "ticket-spent-twice",
