@@ -17,7 +17,7 @@ from typing import Any
 
 from db.chat_log import AppendResult, NewMessage, WriteLimits, append_messages_async
 from db.connections import CONFLICTED, LOCKED, NO_CONNECTION, UNAVAILABLE, AsyncPool
-from rules.append_verdict import REPEAT, STORED, refusal_of
+from rules.append_verdict import LOCKED_OUT, LOCKED_OUT_NOW, REPEAT, STORED, refusal_of
 from rules.errors import Refusal
 from rules.log_entry import Entry
 from rules.recent import RecentCount, RecentValues
@@ -159,6 +159,8 @@ class Writer:
                 if refusal.code == "rate_limited":
                     self.rate_limited.add(1, time.monotonic())
                 _refuse(pending, refusal)
+                if result.verdict in (LOCKED_OUT_NOW, LOCKED_OUT):
+                    _strike(pending, refusal)
                 continue
             if result.verdict == STORED:
                 pending.connection.patience.restore()
@@ -218,9 +220,11 @@ def _refuse(pending: PendingSend, refusal: Refusal) -> None:
     _settle(pending, frame)
     if refusal.code == "session_revoked" and not pending.connection.is_silent:
         pending.connection.close(refusal)
-    elif refusal.code == "rate_limited" and pending.connection.patience.lost(
-        pending.submitted_at, told_at=time.monotonic()
-    ):
+
+
+def _strike(pending: PendingSend, refusal: Refusal) -> None:
+    """The account has been told of its lockout; perhaps it went on for too long."""
+    if pending.connection.patience.lost(pending.submitted_at, told_at=time.monotonic()):
         pending.connection.close(refusal, after_acks=True)
 
 

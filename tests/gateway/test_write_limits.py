@@ -77,3 +77,23 @@ class TestGoingOn:
             assert (await ask(again, send(), "ack", "error"))["code"] == "rate_limited"
 
         run(scenario())
+
+    def test_the_neighbours_of_a_flooding_address_are_refused_and_never_sent_away(
+        self, stack: Stack
+    ) -> None:
+        async def scenario() -> None:
+            gateway = stack.start_gateway(
+                CHAT_WRITE_RATE_LIMIT_MAX_PER_IP="2", CHAT_WRITE_RATE_LIMIT_WINDOW_SECONDS="60"
+            )
+            ann, bob = await stack.person(), await stack.person()
+            flooding, _ = await open_socket(ann, gateway)
+            beside, _ = await open_socket(bob, gateway)
+            for _ in range(2):
+                assert (await ask(flooding, send(), "ack", "error"))["type"] == "ack"
+            assert (await ask(beside, send(), "error"))["code"] == "rate_limited"
+            await asyncio.sleep(1.2)
+            for _ in range(4):
+                assert (await ask(beside, send(), "error"))["code"] == "rate_limited"
+            assert (await ask(beside, {"type": "ping"}, "pong"))["type"] == "pong"
+
+        run(scenario())

@@ -282,8 +282,8 @@ MUTATIONS = (
     Mutation(
         "account-limit-off-by-one",
         _APPEND_SQL,
-        "        WHERE s.place <= s.account_room\n",
-        "        WHERE s.place <= s.account_room + 1\n",
+        "                - greatest(x.account_room, 0) AS beyond_account\n",
+        "                - greatest(x.account_room + 1, 0) AS beyond_account\n",
         (_APPEND,),
         "never more than the maximum in any window",
     ),
@@ -298,7 +298,7 @@ MUTATIONS = (
     Mutation(
         "going-on-costs-nothing",
         _APPEND_SQL,
-        "                bool_or(d.decision = 'account_full') AS went_on,\n",
+        "                bool_or(d.decision = 'locked_out_now') AS went_on,\n",
         "                false AS went_on,\n",
         (_APPEND,),
         "an account that goes on is locked out",

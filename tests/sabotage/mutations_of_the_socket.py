@@ -5,6 +5,9 @@ from __future__ import annotations
 from tests.sabotage.mutation import Mutation
 
 _GUARDED = "wsgateway/guarded_socket.py"
+_APPEND_SQL = "db/sql/migrations/0004_append_messages.sql"
+_APPEND = "tests/db/test_append_messages.py"
+_WRITE_LIMITS = "tests/gateway/test_write_limits.py"
 _HANDSHAKE = "tests/gateway/test_handshake.py"
 
 MUTATIONS_OF_THE_SOCKET = (
@@ -40,5 +43,38 @@ MUTATIONS_OF_THE_SOCKET = (
         "()",
         (f"{_HANDSHAKE}::test_its_answer_keeps_the_request_id_that_was_sent",),
         "the client's request id is kept",
+    ),
+    # Lockouts of the chat
+    Mutation(
+        "neighbours-sent-away",
+        "wsgateway/writer.py",
+        "                if result.verdict in (LOCKED_OUT_NOW, LOCKED_OUT):\n",
+        '                if refusal.code == "rate_limited":\n',
+        (_WRITE_LIMITS,),
+        "who shares a full address is refused and stays",
+    ),
+    Mutation(
+        "lockout-begins-with-each-message",
+        _APPEND_SQL,
+        "                WHEN p.beyond_account = 1 THEN 'locked_out_now'\n",
+        "                WHEN p.beyond_account >= 1 THEN 'locked_out_now'\n",
+        (f"{_APPEND}::TestLimits",),
+        "one message begins a lockout",
+    ),
+    Mutation(
+        "lockout-begins-with-a-repeat",
+        _APPEND_SQL,
+        "            WHEN f.decision = 'locked_out_now' THEN 'locked_out'\n",
+        "",
+        (f"{_APPEND}::TestLimits",),
+        "a repeat within the batch begins nothing",
+    ),
+    Mutation(
+        "lockout-overlooked-where-the-limit-has-shrunk",
+        _APPEND_SQL,
+        "                - greatest(x.account_room, 0) AS beyond_account\n",
+        "                - x.account_room AS beyond_account\n",
+        (f"{_APPEND}::TestLimits",),
+        "less room than none is no room",
     ),
 )

@@ -136,7 +136,9 @@ class TestVerdictsOfTheWritePath:
             ("not_found", "not_found"),
             ("conflict", "conflict"),
             ("muted", "muted"),
-            ("rate_limited", "rate_limited"),
+            ("locked_out_now", "rate_limited"),
+            ("locked_out", "rate_limited"),
+            ("address_full", "rate_limited"),
         ],
     )
     def test_everything_else_is_one_with_the_seconds_to_wait(self, verdict: str, code: str) -> None:
