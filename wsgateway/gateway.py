@@ -92,10 +92,10 @@ class Gateway:
             recovery_messages=chat.recovery_max_messages,
             recovery_bytes=limits.send_buffer_bytes // 4,
         )
-        self._writer = Writer(pool, self._fanout, write_limits(chat))
+        self._events = SecurityEvents(pool)
+        self._writer = Writer(pool, self._fanout, self._events, write_limits(chat))
         self._places = Places(limits.max_connections, limits.max_connections_per_ip)
         self._presence = Presence(pool, self._connections, self.instance, self._stats)
-        self._events = SecurityEvents(pool)
         self._lockouts = Lockouts(pool, self._events, settings.auth)
         self._desk = AdmissionDesk(
             pool, self._presence, self._lockouts, limits.max_connections_per_account

@@ -17,6 +17,7 @@ from typing import Any
 
 from db.chat_log import AppendResult, NewMessage, WriteLimits, append_messages_async
 from db.connections import CONFLICTED, LOCKED, NO_CONNECTION, UNAVAILABLE, AsyncPool
+from db.security_events import Event
 from rules.append_verdict import LOCKED_OUT, LOCKED_OUT_NOW, REPEAT, STORED, refusal_of
 from rules.errors import Refusal
 from rules.log_entry import Entry
@@ -26,6 +27,7 @@ from wsgateway.batching import Batcher
 from wsgateway.connection import Connection
 from wsgateway.fanout import Fanout
 from wsgateway.protocol import Send, error_frame, with_ref
+from wsgateway.security_events import SecurityEvents
 
 logger = logging.getLogger("gatehouse.gateway")
 
@@ -45,8 +47,11 @@ class PendingSend:
 
 
 class Writer:
-    def __init__(self, pool: AsyncPool, fanout: Fanout, limits: WriteLimits) -> None:
+    def __init__(
+        self, pool: AsyncPool, fanout: Fanout, events: SecurityEvents, limits: WriteLimits
+    ) -> None:
         self._pool = pool
+        self._events = events
         self._limits = limits
         self._fanout = fanout
         self._batcher = Batcher(self._store, max_batch=MAX_BATCH, max_waiting=MAX_WAITING)
@@ -159,6 +164,8 @@ class Writer:
                 if refusal.code == "rate_limited":
                     self.rate_limited.add(1, time.monotonic())
                 _refuse(pending, refusal)
+                if result.verdict == LOCKED_OUT_NOW:
+                    self._note_lockout(pending, refusal)
                 if result.verdict in (LOCKED_OUT_NOW, LOCKED_OUT):
                     _strike(pending, refusal)
                 continue
@@ -169,6 +176,18 @@ class Writer:
         self.stored += len(entries)
         entries.sort(key=lambda entry: (entry.channel_id, entry.seq))
         self._fanout.offer(entries)
+
+    def _note_lockout(self, pending: PendingSend, refusal: Refusal) -> None:
+        connection = pending.connection
+        self._events.note(
+            Event.RATE_LIMITED,
+            connection.address,
+            request_id=connection.request_id,
+            user_id=connection.user_id,
+            session_id=connection.session_id,
+            what="chat",
+            seconds=refusal.retry_after_seconds,
+        )
 
 
 def _by_channel(batch: Sequence[PendingSend]) -> list[list[PendingSend]]:

@@ -9,6 +9,7 @@ import falcon
 from api.context import Request, Response
 from api.request_input import Query, read_body
 from api.services import Services
+from db import security_events
 from db.channels import find_readable_channel
 from db.chat_log import (
     AppendResult,
@@ -19,8 +20,9 @@ from db.chat_log import (
     list_entries_before,
     write_limits,
 )
+from db.security_events import Event
 from rules import fields
-from rules.append_verdict import refusal_of
+from rules.append_verdict import LOCKED_OUT_NOW, refusal_of
 from rules.errors import Refusal, invalid_field
 from rules.times import rfc3339
 
@@ -78,6 +80,16 @@ class Messages:
         )
         with self._services.pool.connection() as connection:
             [result] = append_messages(connection, [message], self._limits)
+            if result.verdict == LOCKED_OUT_NOW:
+                security_events.record(
+                    connection,
+                    Event.RATE_LIMITED,
+                    ip=message.address,
+                    user_id=req.session.user_id,
+                    session_id=message.session_id,
+                    what="chat",
+                    seconds=result.retry_after_seconds,
+                )
         refusal = refusal_of(result.verdict, result.retry_after_seconds)
         if refusal is not None:
             raise refusal

@@ -77,4 +77,20 @@ MUTATIONS_OF_THE_SOCKET = (
         (f"{_APPEND}::TestLimits",),
         "less room than none is no room",
     ),
+    Mutation(
+        "lockout-of-the-chat-not-written-down",
+        "wsgateway/writer.py",
+        "                if result.verdict == LOCKED_OUT_NOW:\n",
+        "                if False:\n",
+        (f"{_WRITE_LIMITS}::TestTheEvent",),
+        "a lockout is a security event",
+    ),
+    Mutation(
+        "lockout-by-http-written-down-each-time",
+        "api/resources/messages.py",
+        "            if result.verdict == LOCKED_OUT_NOW:\n",
+        "            if result.retry_after_seconds:\n",
+        (f"{_WRITE_LIMITS}::TestTheEvent",),
+        "a lockout is one security event, however long somebody goes on",
+    ),
 )
