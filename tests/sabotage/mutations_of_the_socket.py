@@ -88,9 +88,19 @@ MUTATIONS_OF_THE_SOCKET = (
     Mutation(
         "lockout-by-http-written-down-each-time",
         "api/resources/messages.py",
-        "            if result.verdict == LOCKED_OUT_NOW:\n",
-        "            if result.retry_after_seconds:\n",
+        "        if result.verdict == LOCKED_OUT_NOW:\n",
+        "        if result.retry_after_seconds:\n",
         (f"{_WRITE_LIMITS}::TestTheEvent",),
         "a lockout is one security event, however long somebody goes on",
+    ),
+    Mutation(
+        "messages-by-http-tried-only-once",
+        "api/resources/messages.py",
+        "from db.connections import in_autocommit\n",
+        "def in_autocommit(pool, work):\n"
+        "    with pool.connection() as connection:\n"
+        "        return work(connection)\n",
+        ("tests/api/test_failures.py",),
+        "what a conflict in Postgres has undone is done again",
     ),
 )
