@@ -8,6 +8,8 @@ _GUARDED = "wsgateway/guarded_socket.py"
 _APPEND_SQL = "db/sql/migrations/0004_append_messages.sql"
 _APPEND = "tests/db/test_append_messages.py"
 _WRITE_LIMITS = "tests/gateway/test_write_limits.py"
+_PROTOCOL = "wsgateway/protocol.py"
+_PROTOCOL_TESTS = "tests/unit/test_protocol.py"
 _HANDSHAKE = "tests/gateway/test_handshake.py"
 
 MUTATIONS_OF_THE_SOCKET = (
@@ -102,5 +104,30 @@ MUTATIONS_OF_THE_SOCKET = (
         "        return work(connection)\n",
         ("tests/api/test_failures.py",),
         "what a conflict in Postgres has undone is done again",
+    ),
+    # Answers that name what they answer
+    Mutation(
+        "refused-frame-not-named",
+        _PROTOCOL,
+        "        return [Reply(error_frame(refusal, **_named_in(message)))]\n",
+        "        return [Reply(error_frame(refusal))]\n",
+        (_PROTOCOL_TESTS,),
+        "a sender learns which of its frames was refused",
+    ),
+    Mutation(
+        "refused-frame-named-by-the-last-of-two-names",
+        _PROTOCOL,
+        " if times[name] == 1}\n",
+        "}\n",
+        (_PROTOCOL_TESTS,),
+        "what was named twice is not known",
+    ),
+    Mutation(
+        "refused-frame-named-by-what-cannot-be-sent",
+        _PROTOCOL,
+        "        and not _LONE_SURROGATE.search(value)  # which no answer could hold\n",
+        "",
+        (_PROTOCOL_TESTS,),
+        "every answer can be sent",
     ),
 )
