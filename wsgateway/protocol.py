@@ -57,6 +57,7 @@ class Unsubscribe:
 class Send:
     channel_id: int
     client_msg_id: UUID
+    named: str  # client_msg_id as the client spelled it, for the answer
     content: str
     ref: str | None
 
@@ -189,12 +190,19 @@ def _unsubscribe(state: SocketState, frame: Fields, ref: str | None) -> Action:
 
 
 def _send(state: SocketState, frame: Fields, ref: str | None) -> Action:
+    channel_id = frame.required("channel_id", fields.row_id)
+    client_msg_id, named = frame.required("client_msg_id", _client_msg_id_and_its_spelling)
     return Send(
-        channel_id=frame.required("channel_id", fields.row_id),
-        client_msg_id=frame.required("client_msg_id", fields.client_msg_id),
+        channel_id=channel_id,
+        client_msg_id=client_msg_id,
+        named=named,
         content=frame.required("content", fields.content(state.limits.message_max_chars)),
         ref=ref,
     )
+
+
+def _client_msg_id_and_its_spelling(name: str, value: Any) -> tuple[UUID, str]:
+    return fields.client_msg_id(name, value), value
 
 
 def _typing(state: SocketState, frame: Fields, ref: str | None) -> Action:

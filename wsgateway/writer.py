@@ -172,7 +172,7 @@ class Writer:
             if result.verdict == STORED:
                 pending.connection.patience.restore()
                 entries.append(_entry(pending.message, result))
-            _settle(pending, with_ref(_ack(pending.message, result), pending.send.ref))
+            _settle(pending, with_ref(_ack(pending.send, result), pending.send.ref))
         self.stored += len(entries)
         entries.sort(key=lambda entry: (entry.channel_id, entry.seq))
         self._fanout.offer(entries)
@@ -197,12 +197,12 @@ def _by_channel(batch: Sequence[PendingSend]) -> list[list[PendingSend]]:
     return list(by_channel.values())
 
 
-def _ack(message: NewMessage, result: AppendResult) -> dict[str, Any]:
+def _ack(send: Send, result: AppendResult) -> dict[str, Any]:
     assert result.created_at is not None  # noqa: S101 - stored and repeat have one
     return {
         "type": "ack",
-        "channel_id": message.channel_id,
-        "client_msg_id": str(message.client_msg_id),
+        "channel_id": send.channel_id,
+        "client_msg_id": send.named,
         "seq": result.seq,
         "created_at": rfc3339(result.created_at),
         "duplicate": result.verdict == REPEAT,
@@ -233,9 +233,7 @@ def _refuse_for_now(batch: Sequence[PendingSend], error: Exception) -> None:
 
 
 def _refuse(pending: PendingSend, refusal: Refusal) -> None:
-    frame = error_frame(
-        refusal, ref=pending.send.ref, client_msg_id=str(pending.send.client_msg_id)
-    )
+    frame = error_frame(refusal, ref=pending.send.ref, client_msg_id=pending.send.named)
     _settle(pending, frame)
     if refusal.code == "session_revoked" and not pending.connection.is_silent:
         pending.connection.close(refusal)

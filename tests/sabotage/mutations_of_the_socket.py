@@ -10,6 +10,10 @@ _APPEND = "tests/db/test_append_messages.py"
 _WRITE_LIMITS = "tests/gateway/test_write_limits.py"
 _PROTOCOL = "wsgateway/protocol.py"
 _PROTOCOL_TESTS = "tests/unit/test_protocol.py"
+_SPELLING = (
+    "tests/gateway/test_frames.py"
+    "::test_an_uppercase_id_is_the_same_id_and_is_answered_as_it_was_sent"
+)
 _HANDSHAKE = "tests/gateway/test_handshake.py"
 
 MUTATIONS_OF_THE_SOCKET = (
@@ -129,5 +133,21 @@ MUTATIONS_OF_THE_SOCKET = (
         "",
         (_PROTOCOL_TESTS,),
         "every answer can be sent",
+    ),
+    Mutation(
+        "ack-in-another-spelling",
+        "wsgateway/writer.py",
+        '        "client_msg_id": send.named,\n',
+        '        "client_msg_id": str(send.client_msg_id),\n',
+        (_SPELLING,),
+        "an ack names the message as its sender did",
+    ),
+    Mutation(
+        "refusal-in-another-spelling",
+        "wsgateway/writer.py",
+        "ref=pending.send.ref, client_msg_id=pending.send.named)\n",
+        "ref=pending.send.ref, client_msg_id=str(pending.send.client_msg_id))\n",
+        (_SPELLING,),
+        "an error names the message as its sender did",
     ),
 )

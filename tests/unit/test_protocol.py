@@ -67,8 +67,9 @@ class TestFramesThatAreUnderstood:
                 Subscribe(2**53 - 1, 2**53 - 1, None),
             ),
             ({"type": "unsubscribe", "channel_id": 1, "ref": "b"}, Unsubscribe(1, "b")),
-            (SEND, Send(3, UUID(KEY), "hi", None)),
-            ({**SEND, "ref": "c", "content": "é" * 20}, Send(3, UUID(KEY), "é" * 20, "c")),
+            (SEND, Send(3, UUID(KEY), KEY, "hi", None)),
+            ({**SEND, "ref": "c", "content": "é" * 20}, Send(3, UUID(KEY), KEY, "é" * 20, "c")),
+            ({**SEND, "client_msg_id": KEY.upper()}, Send(3, UUID(KEY), KEY.upper(), "hi", None)),
         ],
     )
     def test_a_frame_becomes_its_action(self, frame: dict[str, Any], action: Action) -> None:
