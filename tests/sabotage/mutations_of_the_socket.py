@@ -150,4 +150,12 @@ MUTATIONS_OF_THE_SOCKET = (
         (_SPELLING,),
         "an error names the message as its sender did",
     ),
+    Mutation(
+        "closed-with-the-code-of-the-error",
+        "wsgateway/connection.py",
+        "kind.close_reason)\n",
+        "kind.code)\n",
+        ("tests/gateway/test_asyncapi.py",),
+        "a close has the reason of its table",
+    ),
 )
