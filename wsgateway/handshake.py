@@ -20,7 +20,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from db.security_events import Event
-from rules.client_address import Address, client_address
+from rules.client_address import Address, came_by_https, client_address
 from rules.errors import Refusal, envelope
 from rules.request_id import choose_request_id
 from rules.security_headers import security_headers
@@ -149,11 +149,9 @@ class Handshake:
 
     def _answer(self, request: Request, status: HTTPStatus, body: dict[str, Any]) -> Response:
         data = json.dumps(body).encode("utf-8")
-        forwarded = _single(request, "X-Forwarded-Proto") or ""
-        secure = self._trusted_proxy_hops > 0 and forwarded.lower() == "https"
         headers = Headers(
             [
-                *security_headers(secure=secure),
+                *self._security_headers(request),
                 ("X-Request-ID", _request_id(request)),
                 ("Content-Type", "application/json"),
                 ("Content-Length", str(len(data))),
@@ -161,6 +159,10 @@ class Handshake:
             ]
         )
         return Response(status.value, status.phrase, headers, data)
+
+    def _security_headers(self, request: Request) -> Sequence[tuple[str, str]]:
+        forwarded_proto = _single(request, "X-Forwarded-Proto")
+        return security_headers(secure=came_by_https(forwarded_proto, self._trusted_proxy_hops))
 
 
 def select_subprotocol(

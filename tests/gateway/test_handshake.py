@@ -258,12 +258,14 @@ class TestOrigins:
         sockets.admitted(port, people.ticket(people.person()), headers=headers)
 
 
-def test_behind_a_proxy_that_speaks_https_hsts_is_sent(
+def test_behind_proxies_that_all_speak_https_hsts_is_sent(
     database: Database, start_gateway: StartGateway
 ) -> None:
     _, port = start_gateway(database, TRUSTED_PROXY_HOPS="1")
-    answer = Http(port).get("/nowhere", headers={"X-Forwarded-Proto": "https"})
-    assert answer.headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
+    hsts = "max-age=31536000; includeSubDomains"
+    for forwarded, sent in (("https, https", hsts), ("https, http", None)):
+        answer = Http(port).get("/nowhere", headers={"X-Forwarded-Proto": forwarded})
+        assert answer.headers["Strict-Transport-Security"] == sent
 
 
 def test_a_full_gateway_refuses_with_503_until_somebody_leaves(

@@ -686,7 +686,7 @@ MUTATIONS = (
     ),
     Mutation(
         "proto-believed-without-a-proxy",
-        "api/middleware/client_address.py",
+        "rules/client_address.py",
         "if trusted_hops == 0 or forwarded_proto is None:",
         "if forwarded_proto is None:",
         (_SECURITY_HEADERS,),
@@ -694,7 +694,7 @@ MUTATIONS = (
     ),
     Mutation(
         "any-https-in-the-chain",
-        "api/middleware/client_address.py",
+        "rules/client_address.py",
         "return all(",
         "return any(",
         (_SECURITY_HEADERS,),

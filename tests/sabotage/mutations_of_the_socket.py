@@ -50,6 +50,14 @@ MUTATIONS_OF_THE_SOCKET = (
         (f"{_HANDSHAKE}::test_its_answer_keeps_the_request_id_that_was_sent",),
         "the client's request id is kept",
     ),
+    Mutation(
+        "hsts-only-behind-one-proxy",
+        "wsgateway/handshake.py",
+        "secure=came_by_https(forwarded_proto, self._trusted_proxy_hops))\n",
+        'secure=forwarded_proto == "https")\n',
+        (f"{_HANDSHAKE}::test_behind_proxies_that_all_speak_https_hsts_is_sent",),
+        "both services know HTTPS by the same words",
+    ),
     # Lockouts of the chat
     Mutation(
         "neighbours-sent-away",
