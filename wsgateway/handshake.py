@@ -76,9 +76,10 @@ class Handshake:
     def process_response(
         self, socket: ServerConnection, request: Request, response: Response
     ) -> Response | None:
-        """Every answer carries the request's id; the library's own refusals get our form."""
+        """Every answer carries the request's id and the security headers; the library's own
+        refusals get our form."""
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-            response.headers["X-Request-ID"] = _request_id(request)
+            response.headers.update(self._common_headers(request))
             return None
         if "X-Request-ID" in response.headers:
             return None  # ours already
@@ -151,8 +152,7 @@ class Handshake:
         data = json.dumps(body).encode("utf-8")
         headers = Headers(
             [
-                *self._security_headers(request),
-                ("X-Request-ID", _request_id(request)),
+                *self._common_headers(request),
                 ("Content-Type", "application/json"),
                 ("Content-Length", str(len(data))),
                 ("Connection", "close"),
@@ -160,9 +160,10 @@ class Handshake:
         )
         return Response(status.value, status.phrase, headers, data)
 
-    def _security_headers(self, request: Request) -> Sequence[tuple[str, str]]:
+    def _common_headers(self, request: Request) -> Sequence[tuple[str, str]]:
         forwarded_proto = _single(request, "X-Forwarded-Proto")
-        return security_headers(secure=came_by_https(forwarded_proto, self._trusted_proxy_hops))
+        secure = came_by_https(forwarded_proto, self._trusted_proxy_hops)
+        return (*security_headers(secure=secure), ("X-Request-ID", _request_id(request)))
 
 
 def select_subprotocol(

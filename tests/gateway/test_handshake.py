@@ -67,6 +67,13 @@ def test_another_method_is_not_allowed(http: Http, method: str, path: str) -> No
     assert answer.headers["Allow"] == "GET"
 
 
+def test_the_answer_that_opens_a_socket_has_the_headers_of_every_other(http: Http) -> None:
+    answer = http.get("/ws", headers={**UPGRADE, "X-Request-ID": "handshake-000004"})
+    assert answer.status == 101
+    assert_decent(answer)
+    assert answer.headers.get_all("X-Request-ID") == ["handshake-000004"]
+
+
 def test_plain_http_finds_no_page(http: Http) -> None:
     assert_refused(http.get("/ws"), 400, "invalid_request")
 

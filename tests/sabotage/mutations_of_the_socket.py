@@ -53,10 +53,18 @@ MUTATIONS_OF_THE_SOCKET = (
     Mutation(
         "hsts-only-behind-one-proxy",
         "wsgateway/handshake.py",
-        "secure=came_by_https(forwarded_proto, self._trusted_proxy_hops))\n",
-        'secure=forwarded_proto == "https")\n',
+        "secure = came_by_https(forwarded_proto, self._trusted_proxy_hops)\n",
+        'secure = forwarded_proto == "https"\n',
         (f"{_HANDSHAKE}::test_behind_proxies_that_all_speak_https_hsts_is_sent",),
         "both services know HTTPS by the same words",
+    ),
+    Mutation(
+        "opened-without-the-headers",
+        "wsgateway/handshake.py",
+        "            response.headers.update(self._common_headers(request))\n",
+        '            response.headers["X-Request-ID"] = _request_id(request)\n',
+        (_HANDSHAKE,),
+        "every answer has the security headers, the 101 too",
     ),
     # Lockouts of the chat
     Mutation(
