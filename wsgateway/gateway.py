@@ -160,6 +160,7 @@ class Gateway:
                     self._desk.run(),
                     self._presence.run(),
                     self._lockouts.run(),
+                    self._lockouts.follow(),
                     self._events.run(),
                     self._fanout.run(),
                     self._listener.run(),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
 
 from db.connections import FAILED, UNAVAILABLE, AsyncPool
 from db.notifications import notify_typing
@@ -43,9 +44,11 @@ class Typists:
             self._waiting.append((session_id, channel_id))
             self._arrived.set()
 
-    def heard(self, user_id: int, channel_id: int) -> None:
-        if self._heard.take(user_id, time.monotonic()):
-            self._fanout.whisper(channel_id, user_id)
+    def heard(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Of (channel id, user id)."""
+        for channel_id, user_id in pairs:
+            if self._heard.take(user_id, time.monotonic()):
+                self._fanout.whisper(channel_id, user_id)
 
     async def run(self) -> None:
         while True:

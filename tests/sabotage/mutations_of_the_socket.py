@@ -7,6 +7,8 @@ from tests.sabotage.mutation import Mutation
 _GUARDED = "wsgateway/guarded_socket.py"
 _APPEND_SQL = "db/sql/migrations/0004_append_messages.sql"
 _APPEND = "tests/db/test_append_messages.py"
+_LIMITS_SQL = "db/sql/migrations/0002_limits_and_events.sql"
+_LIMIT_TESTS = "tests/db/test_limits.py::TestLockouts"
 _WRITE_LIMITS = "tests/gateway/test_write_limits.py"
 _PROTOCOL = "wsgateway/protocol.py"
 _PROTOCOL_TESTS = "tests/unit/test_protocol.py"
@@ -173,5 +175,33 @@ MUTATIONS_OF_THE_SOCKET = (
         "kind.code)\n",
         ("tests/gateway/test_asyncapi.py",),
         "a close has the reason of its table",
+    ),
+    # Addresses that are locked out
+    Mutation(
+        "lockout-of-an-address-waits-for-the-sweep",
+        "wsgateway/listener.py",
+        "                self._lockouts.changed()\n",
+        "                pass\n",
+        (
+            "tests/gateway/test_presence.py"
+            "::TestAnAddress::test_a_lockout_by_the_api_is_known_at_once_to_a_gateway",
+        ),
+        "gateways hear of a lockout",
+    ),
+    Mutation(
+        "each-lockout-wakes-the-gateways",
+        _LIMITS_SQL,
+        " AND r.key LIKE 'login:ip:%' AND r.locked_at = v_now;\n",
+        " AND r.locked_at = v_now;\n",
+        (_LIMIT_TESTS,),
+        "what is no matter of theirs wakes no gateway",
+    ),
+    Mutation(
+        "each-failure-wakes-the-gateways",
+        _LIMITS_SQL,
+        " AND r.key LIKE 'login:ip:%' AND r.locked_at = v_now;\n",
+        " AND r.key LIKE 'login:ip:%';\n",
+        (_LIMIT_TESTS,),
+        "only a new lockout wakes the gateways",
     ),
 )
