@@ -18,10 +18,9 @@ from waitress.task import ErrorTask, WSGITask
 
 from api.middleware.access_log import logger as access_logger
 from api.middleware.access_log import shown_method
-from api.middleware.client_address import came_by_https
 from api.middleware.cors import origin_headers
 from rules import log_lines
-from rules.client_address import client_address
+from rules.client_address import came_by_https, client_address
 from rules.errors import KINDS, envelope
 from rules.request_id import choose_request_id
 from rules.security_headers import security_headers

@@ -184,9 +184,19 @@ async def connect_async(
 
 def in_transaction(pool: SyncPool, work: Callable[[Connection], T]) -> T:
     """Runs `work` in one transaction; serialisation failures and deadlocks are tried again."""
+
+    def transact(connection: Connection) -> T:
+        with connection.transaction():
+            return work(connection)
+
+    return in_autocommit(pool, transact)
+
+
+def in_autocommit(pool: SyncPool, work: Callable[[Connection], T]) -> T:
+    """The same for a `work` that is one statement, or opens its own transaction."""
     for attempt in range(RETRIES):
         try:
-            with pool.connection() as connection, connection.transaction():
+            with pool.connection() as connection:
                 return work(connection)
         except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
             if attempt == RETRIES - 1:

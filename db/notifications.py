@@ -18,6 +18,7 @@ _LISTEN_DRAINS = _SQL["listen_drains"]
 _LISTEN_MEMBERS = _SQL["listen_members"]
 _LISTEN_TYPING = _SQL["listen_typing"]
 _NOTIFY_TYPING = _SQL["notify_typing"]
+_LISTEN_LOCKOUTS = _SQL["listen_lockouts"]
 _LISTEN_HEARTBEAT = _SQL["listen_heartbeat"]
 _NOTIFY_HEARTBEAT = _SQL["notify_heartbeat"]
 
@@ -28,6 +29,7 @@ RELEASE_CHANNEL = "gatehouse_release"
 DRAINS_CHANNEL = "gatehouse_drains"
 MEMBERS_CHANNEL = "gatehouse_members"
 TYPING_CHANNEL = "gatehouse_typing"
+LOCKOUTS_CHANNEL = "gatehouse_lockouts"
 HEARTBEAT_CHANNEL = "gatehouse_heartbeat"
 
 
@@ -78,6 +80,11 @@ class DrainsChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressesLocked:
+    """At least one address was locked out."""
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
     """Somebody's beat_heart, perhaps our own."""
 
@@ -92,6 +99,7 @@ Notice = (
     | ReleaseChanged
     | DrainsChanged
     | Typing
+    | AddressesLocked
     | Heartbeat
 )
 
@@ -104,6 +112,7 @@ async def listen(connection: AsyncConnection) -> None:
     await connection.execute(_LISTEN_RELEASE)
     await connection.execute(_LISTEN_DRAINS)
     await connection.execute(_LISTEN_TYPING)
+    await connection.execute(_LISTEN_LOCKOUTS)
     await connection.execute(_LISTEN_HEARTBEAT)
 
 
@@ -122,6 +131,8 @@ async def receive(connection: AsyncConnection, seconds: float) -> AsyncIterator[
             yield DrainsChanged()
         elif notify.channel == TYPING_CHANNEL:
             yield Typing(_pairs(notify.payload))
+        elif notify.channel == LOCKOUTS_CHANNEL:
+            yield AddressesLocked()
         elif notify.channel == HEARTBEAT_CHANNEL:
             yield Heartbeat(notify.payload)
         else:

@@ -6,13 +6,19 @@ from rules.errors import Refusal
 
 STORED = "stored"
 REPEAT = "repeat"
+# An account's first message beyond its limit, and every one while its lockout lasts. An address
+# that is full is refused in the same words, but has neighbours who did nothing.
+LOCKED_OUT_NOW = "locked_out_now"
+LOCKED_OUT = "locked_out"
 
 _CODES = {
     "session_ended": "session_revoked",
     "not_found": "not_found",
     "conflict": "conflict",
     "muted": "muted",
-    "rate_limited": "rate_limited",
+    LOCKED_OUT_NOW: "rate_limited",
+    LOCKED_OUT: "rate_limited",
+    "address_full": "rate_limited",
 }
 
 

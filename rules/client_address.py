@@ -1,4 +1,4 @@
-"""Which address a request comes from, when proxies stand in front.
+"""Which address a request comes from, and whether by HTTPS, when proxies stand in front.
 
 Each trusted proxy appends the peer it saw to X-Forwarded-For, so with N trusted proxies the client
 is the Nth entry from the right; whatever stands further left was written by the client itself. A
@@ -20,6 +20,13 @@ def client_address(peer: str, forwarded_for: str | None, trusted_hops: int) -> A
         if claimed is not None:
             return claimed
     return _parse(peer)
+
+
+def came_by_https(forwarded_proto: str | None, trusted_hops: int) -> bool:
+    """Proxies set this header or append to it; where one of them says http, it was not HTTPS."""
+    if trusted_hops == 0 or forwarded_proto is None:
+        return False
+    return all(entry.strip().lower() == "https" for entry in forwarded_proto.split(","))
 
 
 def _parse(text: str) -> Address | None:

@@ -36,6 +36,14 @@ class ErrorKind:
     retry: Retry
     message: str
 
+    @property
+    def close_reason(self) -> str:
+        """The word beside the close code; nearly always the code that the error frame has."""
+        return _CLOSE_REASONS.get(self.code, self.code)
+
+
+# One reason a close code, whichever of these was the cause.
+_CLOSE_REASONS = {"internal_error": "internal", "unavailable": "at_capacity"}
 
 _WAIT, _REFRESH, _NEVER = Retry.AFTER_WAIT, Retry.AFTER_REFRESH, Retry.NEVER
 

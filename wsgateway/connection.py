@@ -148,7 +148,7 @@ def say_goodbye(socket: ServerConnection, refusal: Refusal, farewell: bytes) -> 
     kind = KINDS[refusal.code]
     assert kind.close is not None  # noqa: S101 - only codes that end a socket come here
     if socket.state is State.OPEN:
-        socket.protocol.send_close(kind.close, kind.code)
+        socket.protocol.send_close(kind.close, kind.close_reason)
         socket.transport.write(farewell + b"".join(socket.protocol.data_to_send()))
 
 

@@ -92,10 +92,10 @@ class Gateway:
             recovery_messages=chat.recovery_max_messages,
             recovery_bytes=limits.send_buffer_bytes // 4,
         )
-        self._writer = Writer(pool, self._fanout, write_limits(chat))
+        self._events = SecurityEvents(pool)
+        self._writer = Writer(pool, self._fanout, self._events, write_limits(chat))
         self._places = Places(limits.max_connections, limits.max_connections_per_ip)
         self._presence = Presence(pool, self._connections, self.instance, self._stats)
-        self._events = SecurityEvents(pool)
         self._lockouts = Lockouts(pool, self._events, settings.auth)
         self._desk = AdmissionDesk(
             pool, self._presence, self._lockouts, limits.max_connections_per_account
@@ -141,6 +141,7 @@ class Gateway:
             most_unsent_bytes=2 * limits.send_buffer_bytes,
             frames_per_second=limits.max_frames_per_second,
             last_look=self._handshake.last_look,
+            refuse_unread=self._handshake.refuse_unread,
         )
         self._stopping = asyncio.Event()
 
@@ -159,6 +160,7 @@ class Gateway:
                     self._desk.run(),
                     self._presence.run(),
                     self._lockouts.run(),
+                    self._lockouts.follow(),
                     self._events.run(),
                     self._fanout.run(),
                     self._listener.run(),

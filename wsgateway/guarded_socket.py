@@ -12,28 +12,35 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import InvalidMessage
 from websockets.frames import DATA_OPCODES, Frame, Opcode
-from websockets.http11 import Response
+from websockets.http11 import Request, Response
 from websockets.protocol import Event, State
 from websockets.server import ServerProtocol
 
 from rules.token_bucket import TokenBucket
+from wsgateway.unread_heads import read_what_can_be_read
 
 logger = logging.getLogger("gatehouse.gateway")
+
+# Of each head, until it has been read: for the answer to one that the library cannot read.
+KEPT_HEAD_BYTES = 16_384
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
     """What all sockets of a gateway share.
 
-    `last_look` goes over whatever answers a handshake. `most_unsent_bytes` is what may wait for a
-    client that reads slowly; pongs are written whether or not it reads them. `accepted` has every
-    socket from its TCP connection to its end.
+    `last_look` goes over whatever answers a handshake, `refuse_unread` answers the requests that
+    the library leaves without one; both are given the request as far as it is known.
+    `most_unsent_bytes` is what may wait for a client that reads slowly; pongs are written whether
+    or not it reads them. `accepted` has every socket from its TCP connection to its end.
     """
 
     most_unsent_bytes: int
     frames_per_second: int
-    last_look: Callable[[Response], Response]
+    last_look: Callable[[Request, Response], Response]
+    refuse_unread: Callable[[Request], Response]
     accepted: set[GuardedSocket] = field(default_factory=set)
 
     def cut_handshakes(self) -> int:
@@ -55,10 +62,12 @@ class GuardedSocket(ServerConnection):
         self._lower_frames = TokenBucket(rate=rate, burst=2 * rate)
         # Whoever serves the socket has it end in good order instead.
         self.on_flood: Callable[[], None] = self._cut
-        send_response = protocol.send_response
+        self._head = bytearray()
+        send_response, send_eof = protocol.send_response, protocol.send_eof
         protocol.send_response = lambda response: send_response(  # type: ignore[method-assign]
-            self.guard.last_look(response)
+            self.guard.last_look(self._known_request(), response)
         )
+        protocol.send_eof = lambda: self._end_output(send_eof)  # type: ignore[method-assign]
 
     def connection_made(self, transport: Any) -> None:
         self.guard.accepted.add(self)
@@ -69,6 +78,8 @@ class GuardedSocket(ServerConnection):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self.request is None:
+            self._head += data[: KEPT_HEAD_BYTES - len(self._head)]
         super().data_received(data)
         if self.transport.get_write_buffer_size() > self.guard.most_unsent_bytes:
             logger.warning("a socket was cut: it does not read the answers to its pings")
@@ -76,11 +87,25 @@ class GuardedSocket(ServerConnection):
 
     def process_event(self, event: Event) -> None:
         """Messages are counted where they are read, by their first frame; all others here."""
+        if self.request is None:
+            self._head.clear()  # this event is the request
         is_counted_here = isinstance(event, Frame) and not _begins_message(event)
         if is_counted_here and not self._lower_frames.take(self.loop.time()):
             self.on_flood()
             return
         super().process_event(event)
+
+    def _end_output(self, send_eof: Callable[[], None]) -> None:
+        """The library hangs up on a request that it cannot read; not before it has our answer. Who
+        has said nothing, or half of it, and then hung up, is not waiting for one."""
+        unread = isinstance(self.protocol.handshake_exc, InvalidMessage)
+        if unread and not self.protocol.reader.eof:
+            response = self.guard.refuse_unread(self._known_request())
+            self.protocol.writes.append(response.serialize())
+        send_eof()
+
+    def _known_request(self) -> Request:
+        return self.request or read_what_can_be_read(bytes(self._head))
 
     def _cut(self) -> None:
         self.transport.abort()

@@ -20,7 +20,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from db.security_events import Event
-from rules.client_address import Address, client_address
+from rules.client_address import Address, came_by_https, client_address
 from rules.errors import Refusal, envelope
 from rules.request_id import choose_request_id
 from rules.security_headers import security_headers
@@ -28,6 +28,8 @@ from rules.socket_names import SUBPROTOCOL, TICKET_PREFIX
 from wsgateway.security_events import SecurityEvents
 
 logger = logging.getLogger("gatehouse.gateway")
+
+_SOCKET, _LIVE, _READY = "/ws", "/health/live", "/health/ready"
 
 # What the websockets library refuses by itself, by its status.
 _LIBRARY_REFUSALS = {
@@ -74,20 +76,32 @@ class Handshake:
     def process_response(
         self, socket: ServerConnection, request: Request, response: Response
     ) -> Response | None:
-        """Every answer carries the request's id; the library's own refusals get our form."""
+        """Every answer carries the request's id and the security headers; the library's own
+        refusals get our form."""
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-            response.headers["X-Request-ID"] = _request_id(request)
+            response.headers.update(self._common_headers(request))
             return None
         if "X-Request-ID" in response.headers:
             return None  # ours already
         return self._refuse(request, _library_refusal(response))
 
-    def last_look(self, response: Response) -> Response:
+    def last_look(self, request: Request, response: Response) -> Response:
         """Right before it is sent: a head that is too large is refused without process_response,
         and so is whoever came through it at the moment of the stop."""
         if "X-Request-ID" in response.headers:
             return response
-        return self._refuse(Request("", Headers()), _library_refusal(response))
+        return self._refuse(request, _library_refusal(response))
+
+    def refuse_unread(self, request: Request) -> Response:
+        """A request with a body, or with a head that is none: it gets no further, but its path and
+        its method, where they can be read, are refused like anybody's."""
+        refusal = _LIBRARY_REFUSALS[400]
+        if request.method:
+            try:
+                _require_place(request)
+            except Refusal as misplaced:
+                refusal = misplaced
+        return self._refuse(request, refusal)
 
     def ticket_of(self, request: Request) -> str | None:
         """The one ticket that the handshake offers; None where there is none, or more than one."""
@@ -107,17 +121,13 @@ class Handshake:
         return client_address(peer[0] if peer else "", forwarded_for, self._trusted_proxy_hops)
 
     async def _route(self, request: Request, address: Address | None) -> Response | None:
-        path = request.path.partition("?")[0]
-        if path in ("/health/live", "/health/ready"):
-            _require_get(request)
-            if path == "/health/ready":
-                if (refusal := self._refusal_now()) is not None:
-                    raise refusal
-                await self._probe()
+        path = _require_place(request)
+        if path == _READY:
+            if (refusal := self._refusal_now()) is not None:
+                raise refusal
+            await self._probe()
+        if path != _SOCKET:
             return self._answer(request, HTTPStatus.OK, {"status": "ok"})
-        if path != "/ws":
-            raise Refusal("not_found")
-        _require_get(request)
         origin = _single(request, "Origin")
         if origin is not None and origin not in self._allowed_origins:
             self._events.note_from_stranger(Event.STRANGE_ORIGIN, address, _request_id(request))
@@ -140,18 +150,20 @@ class Handshake:
 
     def _answer(self, request: Request, status: HTTPStatus, body: dict[str, Any]) -> Response:
         data = json.dumps(body).encode("utf-8")
-        forwarded = _single(request, "X-Forwarded-Proto") or ""
-        secure = self._trusted_proxy_hops > 0 and forwarded.lower() == "https"
         headers = Headers(
             [
-                *security_headers(secure=secure),
-                ("X-Request-ID", _request_id(request)),
+                *self._common_headers(request),
                 ("Content-Type", "application/json"),
                 ("Content-Length", str(len(data))),
                 ("Connection", "close"),
             ]
         )
         return Response(status.value, status.phrase, headers, data)
+
+    def _common_headers(self, request: Request) -> Sequence[tuple[str, str]]:
+        forwarded_proto = _single(request, "X-Forwarded-Proto")
+        secure = came_by_https(forwarded_proto, self._trusted_proxy_hops)
+        return (*security_headers(secure=secure), ("X-Request-ID", _request_id(request)))
 
 
 def select_subprotocol(
@@ -165,9 +177,14 @@ def _library_refusal(response: Response) -> Refusal:
     return _LIBRARY_REFUSALS.get(response.status_code) or Refusal("internal_error")
 
 
-def _require_get(request: Request) -> None:
+def _require_place(request: Request) -> str:
+    """The path, one of those that there are, asked for with GET."""
+    path = request.path.partition("?")[0]
+    if path not in (_SOCKET, _LIVE, _READY):
+        raise Refusal("not_found")
     if request.method != "GET":
         raise Refusal("method_not_allowed")
+    return path
 
 
 def _request_id(request: Request) -> str:

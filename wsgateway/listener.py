@@ -19,6 +19,7 @@ from psycopg import AsyncConnection
 
 from db.connections import FAILED, UNAVAILABLE, cut
 from db.notifications import (
+    AddressesLocked,
     ConnectionsReplaced,
     DrainsChanged,
     Heartbeat,
@@ -142,13 +143,14 @@ class Listener:
             case ReleaseChanged() | DrainsChanged():  # mostly they come together
                 await self._releases.read()
                 await self._drains.read()
+            case AddressesLocked():
+                self._lockouts.changed()
             case Heartbeat(beat):
                 if beat == self._beat:
                     self._beat = None
                     self.lag_seconds = time.monotonic() - self._beaten_at
             case Typing(pairs):
-                for channel_id, user_id in pairs:
-                    self._typists.heard(user_id, channel_id)
+                self._typists.heard(pairs)
             case ConnectionsReplaced():
                 await self._presence.report()
             case LogGrown():

@@ -1,12 +1,13 @@
 """Addresses that are locked out, and the bad tickets that lock them.
 
 A ticket that was never issued counts like a wrong password from that address, in the same place.
-Which addresses are locked is read every few seconds, so that refusing them costs the database
-nothing.
+Which addresses are locked is read when one is locked anywhere, and every few seconds, so that
+refusing them costs the database nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import time
@@ -27,6 +28,8 @@ logger = logging.getLogger("gatehouse.gateway")
 MAX_BATCH = 50
 # More than these at once come from nobody who needs to be counted exactly.
 MAX_WAITING = 1_000
+# Whoever has many addresses locked out does not have us read all the time.
+READ_EVERY_SECONDS = 0.25
 
 
 class Lockouts:
@@ -39,10 +42,26 @@ class Lockouts:
             settings.rate_limit_lockout_seconds, settings.rate_limit_lockout_max_seconds
         )
         self._until: dict[str, float] = {}  # subject -> monotonic time
+        self._changed = asyncio.Event()
         self._failures = Batcher(self._write_down, max_batch=MAX_BATCH, max_waiting=MAX_WAITING)
 
     async def run(self) -> None:
         await self._failures.run()
+
+    def changed(self) -> None:
+        """An address was locked out, by whatever instance."""
+        self._changed.set()
+
+    async def follow(self) -> None:
+        """Reads after each change, or once after several."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                await self.read()
+            except (FAILED, *UNAVAILABLE) as error:
+                logger.warning("lockouts could not be read: %s", type(error).__name__)
+            await asyncio.sleep(READ_EVERY_SECONDS)
 
     def refusal_for(self, address: Address | None) -> Refusal | None:
         """rate_limited with the seconds that are left, while the address is locked out."""

@@ -9,6 +9,9 @@ socket.
 
 from __future__ import annotations
 
+import json
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +24,8 @@ from rules.json_input import read_object
 from rules.token_bucket import TokenBucket
 
 REF_MAX_CHARS = 64
+CLIENT_MSG_ID_CHARS = 36
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,7 @@ class Unsubscribe:
 class Send:
     channel_id: int
     client_msg_id: UUID
+    named: str  # client_msg_id as the client spelled it, for the answer
     content: str
     ref: str | None
 
@@ -106,13 +112,8 @@ def receive(state: SocketState, message: str | bytes, now: float) -> list[Action
         return [Close("rate_limited")]
     if isinstance(message, bytes):
         return [Close("unsupported_data")]
-    ref: str | None = None
-    client_msg_id: str | None = None
     try:
-        members = read_object(message)
-        ref = _echo(members.get("ref"), REF_MAX_CHARS)
-        client_msg_id = _echo(members.get("client_msg_id"), 36)
-        frame = Fields(members)
+        frame = Fields(read_object(message))
         ref = frame.optional("ref", fields.bounded_text(0, REF_MAX_CHARS))
         kind = frame.required("type", fields.text)
         handler = _HANDLERS.get(kind)
@@ -122,7 +123,7 @@ def receive(state: SocketState, message: str | bytes, now: float) -> list[Action
         frame.end()
         return [action]
     except Refusal as refusal:
-        return [Reply(error_frame(refusal, ref=ref, client_msg_id=client_msg_id))]
+        return [Reply(error_frame(refusal, **_named_in(message)))]
 
 
 def error_frame(
@@ -144,9 +145,31 @@ def _present(**members: Any) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not None}
 
 
-def _echo(value: Any, longest: int) -> str | None:
-    """What a broken frame named, so that its sender can tell which one was refused."""
-    return value if isinstance(value, str) and len(value) <= longest else None
+def _named_in(message: str) -> dict[str, str]:
+    """What a refused frame named, so that its sender can tell which one it was.
+
+    It may have been refused for anything: for a value that is not allowed, then the rest is read
+    all the same; for naming something twice, then that is not known.
+    """
+    try:
+        members = json.loads(message, object_pairs_hook=_named_once, parse_int=float)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(members, dict):
+        return {}
+    longest = {"ref": REF_MAX_CHARS, "client_msg_id": CLIENT_MSG_ID_CHARS}
+    return {
+        name: members[name]
+        for name, most in longest.items()
+        if isinstance(value := members.get(name), str)
+        and len(value) <= most
+        and not _LONE_SURROGATE.search(value)  # which no answer could hold
+    }
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    times = Counter(name for name, _ in pairs)
+    return {name: value for name, value in pairs if times[name] == 1}
 
 
 def _subscribe(state: SocketState, frame: Fields, ref: str | None) -> Action:
@@ -167,12 +190,19 @@ def _unsubscribe(state: SocketState, frame: Fields, ref: str | None) -> Action:
 
 
 def _send(state: SocketState, frame: Fields, ref: str | None) -> Action:
+    channel_id = frame.required("channel_id", fields.row_id)
+    client_msg_id, named = frame.required("client_msg_id", _client_msg_id_and_its_spelling)
     return Send(
-        channel_id=frame.required("channel_id", fields.row_id),
-        client_msg_id=frame.required("client_msg_id", fields.client_msg_id),
+        channel_id=channel_id,
+        client_msg_id=client_msg_id,
+        named=named,
         content=frame.required("content", fields.content(state.limits.message_max_chars)),
         ref=ref,
     )
+
+
+def _client_msg_id_and_its_spelling(name: str, value: Any) -> tuple[UUID, str]:
+    return fields.client_msg_id(name, value), value
 
 
 def _typing(state: SocketState, frame: Fields, ref: str | None) -> Action:

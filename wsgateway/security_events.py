@@ -34,17 +34,19 @@ class SecurityEvents:
     async def run(self) -> None:
         await self._rows.run()
 
-    def note(self, event: Event, ip: Address | None, **details: Any) -> None:
-        self._rows.submit(security_events.told(event, ip, **details))
-
-    def note_from_stranger(self, event: Event, ip: Address | None, request_id: str) -> None:
-        if not self._sampler.take((event, ip), time.monotonic()):
-            return
+    def note(
+        self, event: Event, ip: Address | None, *, request_id: str | None = None, **details: Any
+    ) -> None:
+        """`user_id` and `session_id` among the details go to their columns."""
         before = log_lines.request_id.set(request_id)
         try:
-            self.note(event, ip)
+            self._rows.submit(security_events.told(event, ip, **details))
         finally:
             log_lines.request_id.reset(before)
+
+    def note_from_stranger(self, event: Event, ip: Address | None, request_id: str) -> None:
+        if self._sampler.take((event, ip), time.monotonic()):
+            self.note(event, ip, request_id=request_id)
 
     async def _write(self, rows: list[dict[str, Any]]) -> None:
         try:

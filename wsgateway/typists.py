@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
 
 from db.connections import FAILED, UNAVAILABLE, AsyncPool
 from db.notifications import notify_typing
@@ -32,35 +33,31 @@ class Typists:
         # have a socket on each of two instances.
         self._said = TypingPace()
         self._heard = TypingPace()
-        self._waiting: dict[tuple[int, int], int] = {}  # (user, channel) -> session
+        self._waiting: list[tuple[int, int]] = []  # (session, channel)
         self._arrived = asyncio.Event()
 
     def says(self, session_id: int, user_id: int, channel_id: int) -> None:
         """Whether they may write there is looked at together with others, in the database."""
         if len(self._waiting) >= MAX_WAITING:
             return
-        if self._said.take(user_id, channel_id, time.monotonic()):
-            self._waiting[user_id, channel_id] = session_id
+        if self._said.take(user_id, time.monotonic()):
+            self._waiting.append((session_id, channel_id))
             self._arrived.set()
 
-    def heard(self, user_id: int, channel_id: int) -> None:
-        if self._heard.take(user_id, channel_id, time.monotonic()):
-            self._fanout.whisper(channel_id, user_id)
+    def heard(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Of (channel id, user id)."""
+        for channel_id, user_id in pairs:
+            if self._heard.take(user_id, time.monotonic()):
+                self._fanout.whisper(channel_id, user_id)
 
     async def run(self) -> None:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            waiting, self._waiting = self._waiting, {}
+            waiting, self._waiting = self._waiting, []
             try:
                 async with self._pool.connection(POOL_TIMEOUT_SECONDS) as connection:
-                    await notify_typing(
-                        connection,
-                        [
-                            (session_id, channel_id)
-                            for (_, channel_id), session_id in waiting.items()
-                        ],
-                    )
+                    await notify_typing(connection, waiting)
             except (FAILED, *UNAVAILABLE) as error:
                 logger.warning("typing is not passed on: %s", type(error).__name__)
             await asyncio.sleep(NOTIFY_EVERY_SECONDS)

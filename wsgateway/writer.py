@@ -17,7 +17,8 @@ from typing import Any
 
 from db.chat_log import AppendResult, NewMessage, WriteLimits, append_messages_async
 from db.connections import CONFLICTED, LOCKED, NO_CONNECTION, UNAVAILABLE, AsyncPool
-from rules.append_verdict import REPEAT, STORED, refusal_of
+from db.security_events import Event
+from rules.append_verdict import LOCKED_OUT, LOCKED_OUT_NOW, REPEAT, STORED, refusal_of
 from rules.errors import Refusal
 from rules.log_entry import Entry
 from rules.recent import RecentCount, RecentValues
@@ -26,6 +27,7 @@ from wsgateway.batching import Batcher
 from wsgateway.connection import Connection
 from wsgateway.fanout import Fanout
 from wsgateway.protocol import Send, error_frame, with_ref
+from wsgateway.security_events import SecurityEvents
 
 logger = logging.getLogger("gatehouse.gateway")
 
@@ -45,8 +47,11 @@ class PendingSend:
 
 
 class Writer:
-    def __init__(self, pool: AsyncPool, fanout: Fanout, limits: WriteLimits) -> None:
+    def __init__(
+        self, pool: AsyncPool, fanout: Fanout, events: SecurityEvents, limits: WriteLimits
+    ) -> None:
         self._pool = pool
+        self._events = events
         self._limits = limits
         self._fanout = fanout
         self._batcher = Batcher(self._store, max_batch=MAX_BATCH, max_waiting=MAX_WAITING)
@@ -159,14 +164,30 @@ class Writer:
                 if refusal.code == "rate_limited":
                     self.rate_limited.add(1, time.monotonic())
                 _refuse(pending, refusal)
+                if result.verdict == LOCKED_OUT_NOW:
+                    self._note_lockout(pending, refusal)
+                if result.verdict in (LOCKED_OUT_NOW, LOCKED_OUT):
+                    _strike(pending, refusal)
                 continue
             if result.verdict == STORED:
                 pending.connection.patience.restore()
                 entries.append(_entry(pending.message, result))
-            _settle(pending, with_ref(_ack(pending.message, result), pending.send.ref))
+            _settle(pending, with_ref(_ack(pending.send, result), pending.send.ref))
         self.stored += len(entries)
         entries.sort(key=lambda entry: (entry.channel_id, entry.seq))
         self._fanout.offer(entries)
+
+    def _note_lockout(self, pending: PendingSend, refusal: Refusal) -> None:
+        connection = pending.connection
+        self._events.note(
+            Event.RATE_LIMITED,
+            connection.address,
+            request_id=connection.request_id,
+            user_id=connection.user_id,
+            session_id=connection.session_id,
+            what="chat",
+            seconds=refusal.retry_after_seconds,
+        )
 
 
 def _by_channel(batch: Sequence[PendingSend]) -> list[list[PendingSend]]:
@@ -176,12 +197,12 @@ def _by_channel(batch: Sequence[PendingSend]) -> list[list[PendingSend]]:
     return list(by_channel.values())
 
 
-def _ack(message: NewMessage, result: AppendResult) -> dict[str, Any]:
+def _ack(send: Send, result: AppendResult) -> dict[str, Any]:
     assert result.created_at is not None  # noqa: S101 - stored and repeat have one
     return {
         "type": "ack",
-        "channel_id": message.channel_id,
-        "client_msg_id": str(message.client_msg_id),
+        "channel_id": send.channel_id,
+        "client_msg_id": send.named,
         "seq": result.seq,
         "created_at": rfc3339(result.created_at),
         "duplicate": result.verdict == REPEAT,
@@ -212,15 +233,15 @@ def _refuse_for_now(batch: Sequence[PendingSend], error: Exception) -> None:
 
 
 def _refuse(pending: PendingSend, refusal: Refusal) -> None:
-    frame = error_frame(
-        refusal, ref=pending.send.ref, client_msg_id=str(pending.send.client_msg_id)
-    )
+    frame = error_frame(refusal, ref=pending.send.ref, client_msg_id=pending.send.named)
     _settle(pending, frame)
     if refusal.code == "session_revoked" and not pending.connection.is_silent:
         pending.connection.close(refusal)
-    elif refusal.code == "rate_limited" and pending.connection.patience.lost(
-        pending.submitted_at, told_at=time.monotonic()
-    ):
+
+
+def _strike(pending: PendingSend, refusal: Refusal) -> None:
+    """The account has been told of its lockout; perhaps it went on for too long."""
+    if pending.connection.patience.lost(pending.submitted_at, told_at=time.monotonic()):
         pending.connection.close(refusal, after_acks=True)
 
 

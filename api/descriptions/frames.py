@@ -61,12 +61,12 @@ ERROR_CODES = tuple(sorted({code for code in _CLOSING + _ANSWERING if code not i
 
 
 def closes() -> list[Close]:
-    ours = [
-        Close(kind.close, kind.code, _advice(kind.close))
+    ours = {
+        Close(kind.close, kind.close_reason, _advice(kind.close))
         for kind in (KINDS[code] for code in _CLOSING)
         if kind.close is not None
-    ]
-    return sorted(ours + _BELOW, key=lambda close: (close.code, close.reason))
+    }
+    return sorted([*ours, *_BELOW], key=lambda close: (close.code, close.reason))
 
 
 def _advice(code: int) -> str:

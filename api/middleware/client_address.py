@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from api.context import Request, Response
-from rules.client_address import client_address
+from rules.client_address import came_by_https, client_address
 
 
 class ClientAddress:
@@ -16,10 +16,3 @@ class ClientAddress:
             req.env.get("REMOTE_ADDR", ""), req.get_header("X-Forwarded-For"), self._trusted_hops
         )
         req.context.secure = came_by_https(req.get_header("X-Forwarded-Proto"), self._trusted_hops)
-
-
-def came_by_https(forwarded_proto: str | None, trusted_hops: int) -> bool:
-    """Proxies set this header or append to it; where one of them says http, it was not HTTPS."""
-    if trusted_hops == 0 or forwarded_proto is None:
-        return False
-    return all(entry.strip().lower() == "https" for entry in forwarded_proto.split(","))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import falcon
+from psycopg import Connection
 
 from api.context import Request, Response
 from api.request_input import Query, read_body
 from api.services import Services
+from db import security_events
 from db.channels import find_readable_channel
 from db.chat_log import (
     AppendResult,
@@ -19,8 +21,10 @@ from db.chat_log import (
     list_entries_before,
     write_limits,
 )
+from db.connections import in_autocommit
+from db.security_events import Event
 from rules import fields
-from rules.append_verdict import refusal_of
+from rules.append_verdict import LOCKED_OUT_NOW, refusal_of
 from rules.errors import Refusal, invalid_field
 from rules.times import rfc3339
 
@@ -76,12 +80,27 @@ class Messages:
             request_id=req.context.request_id,
             address=req.context.address,
         )
-        with self._services.pool.connection() as connection:
-            [result] = append_messages(connection, [message], self._limits)
+        result = in_autocommit(
+            self._services.pool, lambda connection: self._append(connection, req, message)
+        )
         refusal = refusal_of(result.verdict, result.retry_after_seconds)
         if refusal is not None:
             raise refusal
         resp.send_json(200 if result.verdict == "repeat" else 201, _stored(message, result))
+
+    def _append(self, connection: Connection, req: Request, message: NewMessage) -> AppendResult:
+        [result] = append_messages(connection, [message], self._limits)
+        if result.verdict == LOCKED_OUT_NOW:
+            security_events.record(
+                connection,
+                Event.RATE_LIMITED,
+                ip=message.address,
+                user_id=req.session.user_id,
+                session_id=message.session_id,
+                what="chat",
+                seconds=result.retry_after_seconds,
+            )
+        return result
 
 
 class OneMessage:
@@ -94,14 +113,16 @@ class OneMessage:
         self._services = services
 
     def on_delete(self, req: Request, resp: Response, channel_id: int, seq: int) -> None:
-        with self._services.pool.connection() as connection:
-            verdict = erase_message(
+        verdict = in_autocommit(
+            self._services.pool,
+            lambda connection: erase_message(
                 connection,
                 actor_id=req.session.user_id,
                 channel_id=channel_id,
                 seq=seq,
                 request_id=req.context.request_id,
-            )
+            ),
+        )
         if verdict in ("not_found", "forbidden"):
             raise Refusal(verdict)
         resp.status = falcon.HTTP_204

@@ -141,3 +141,33 @@ def test_a_killed_service_leaves_no_account_half_made(
         for email in existing:
             account = {"email": email, "password": PASSWORD}
             assert again.post("/auth/login", account).status == 200
+
+
+def test_what_a_conflict_in_postgres_has_undone_is_done_again(
+    database: Database, start_api: StartApi
+) -> None:
+    _, http = start_api(database)
+    with People(database) as people, database.connect() as owner:
+        token = people.access_token(people.person())
+        # What a sequence has given out, it does not take back: so the two that fail stay counted.
+        owner.execute(
+            """
+            CREATE SEQUENCE attempts;
+            CREATE FUNCTION conflict_twice() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+            BEGIN
+                CASE nextval('attempts')
+                    WHEN 1 THEN RAISE deadlock_detected;
+                    WHEN 2 THEN RAISE serialization_failure;
+                    ELSE RETURN NEW;
+                END CASE;
+            END $$;
+            CREATE TRIGGER conflicting BEFORE INSERT ON chat_messages
+            FOR EACH ROW EXECUTE FUNCTION conflict_twice();
+            """
+        )
+        body = {"client_msg_id": str(uuid.uuid4()), "content": "hi"}
+        posted = http.post("/chat/channels/1/messages", body, token=token)
+        assert (posted.status, posted.json["duplicate"]) == (201, False)
+        owner.execute("ALTER SEQUENCE attempts RESTART")
+        erased = http.call("DELETE", "/chat/channels/1/messages/1", token=token)
+        assert erased.status == 204

@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -32,6 +33,7 @@ NARROW = WriteLimits(
     lockout_seconds=30,
     lockout_max_seconds=100,
 )
+SMALLER = replace(NARROW, max_per_account=1)
 HERE, THERE = ip_address("198.51.100.1"), ip_address("203.0.113.1")
 
 
@@ -189,7 +191,7 @@ class TestVerdicts:
             (["not a member", "conflict", "muted", "locked out"], "not_found"),
             (["conflict", "muted", "locked out"], "conflict"),
             (["muted", "locked out"], "muted"),
-            (["locked out"], "rate_limited"),
+            (["locked out"], "locked_out"),
             ([], "stored"),
         ],
     )
@@ -310,7 +312,7 @@ class TestLimits:
         self, api: Connection, ann: int
     ) -> None:
         assert self.send(api, message(ann), message(ann)) == ["stored"] * 2
-        assert self.send(api, message(ann), message(ann)) == ["stored", "rate_limited"]
+        assert self.send(api, message(ann), message(ann)) == ["stored", "locked_out_now"]
 
     def test_an_account_that_goes_on_is_locked_out_for_longer_each_time(
         self, api: Connection, ann: int, owner: Connection
@@ -318,9 +320,9 @@ class TestLimits:
         waits = []
         for _ in range(4):
             results = append_messages(api, [message(ann) for _ in range(4)], NARROW)
-            assert [one.verdict for one in results] == ["stored"] * 3 + ["rate_limited"]
+            assert [one.verdict for one in results] == ["stored"] * 3 + ["locked_out_now"]
             waits.append(results[3].retry_after_seconds)
-            assert self.send(api, message(ann)) == ["rate_limited"]
+            assert self.send(api, message(ann)) == ["locked_out"]
             self.later(owner, 101)
         assert waits == [30, 60, 100, 100]
 
@@ -330,7 +332,7 @@ class TestLimits:
         self.send(api, *(message(ann) for _ in range(4)))
         self.later(owner, 20)
         [refused] = append_messages(api, [message(ann)], NARROW)
-        assert refused.verdict == "rate_limited"
+        assert refused.verdict == "locked_out"
         assert refused.retry_after_seconds in (9, 10)
         self.later(owner, 11)
         assert self.send(api, message(ann)) == ["stored"]
@@ -341,15 +343,32 @@ class TestLimits:
         first = message(ann)
         assert self.send(api, first, first, first, first) == ["stored"] + ["repeat"] * 3
         self.send(api, *(message(ann) for _ in range(3)))
-        assert self.send(api, message(ann), first) == ["rate_limited", "repeat"]
+        assert self.send(api, message(ann), first) == ["locked_out", "repeat"]
 
     def test_a_refused_message_and_its_repeat_in_one_batch_are_both_refused(
         self, api: Connection, ann: int
     ) -> None:
         self.send(api, *(message(ann) for _ in range(3)))
         over = message(ann)
-        assert self.send(api, over, over) == ["rate_limited"] * 2
+        assert self.send(api, over, over) == ["locked_out_now", "locked_out"]
         assert api.execute("SELECT count(*) FROM chat_messages").fetchone() == (3,)
+
+    def test_each_lockout_begins_with_one_message(
+        self, api: Connection, ann: int, owner: Connection
+    ) -> None:
+        bob = new_session(api, "Bob")
+        batch = [message(one, address=where) for where, one in [(HERE, ann), (THERE, bob)] * 5]
+        assert self.send(api, *batch) == [
+            *["stored"] * 6,
+            *["locked_out_now"] * 2,
+            *["locked_out"] * 2,
+        ]
+        # A limit that was made smaller meanwhile leaves less room than none.
+        self.later(owner, 101)
+        self.send(api, *(message(ann) for _ in range(3)))
+        results = append_messages(api, [message(ann) for _ in range(2)], SMALLER)
+        assert [one.verdict for one in results] == ["locked_out_now", "locked_out"]
+        assert [one.retry_after_seconds for one in results] == [60, 60]
 
     def test_an_address_is_refused_but_never_locked(
         self, api: Connection, ann: int, owner: Connection
@@ -357,7 +376,7 @@ class TestLimits:
         bob, carol = new_session(api, "Bob"), new_session(api, "Carol")
         assert self.send(api, *(message(ann) for _ in range(3))) == ["stored"] * 3
         batch = [message(bob), message(bob), message(carol), message(carol, address=THERE)]
-        assert self.send(api, *batch) == ["stored", "stored", "rate_limited", "stored"]
+        assert self.send(api, *batch) == ["stored", "stored", "address_full", "stored"]
         self.later(owner, 11)
         assert self.send(api, message(carol)) == ["stored"]
 
@@ -371,7 +390,7 @@ class TestLimits:
         again = message(bob, key=key, address=THERE)
         batch = [message(bob), message(bob), message(bob, key=key), again]
         results = append_messages(api, batch, NARROW)
-        assert [result.verdict for result in results] == ["stored"] * 2 + ["rate_limited"] * 2
+        assert [result.verdict for result in results] == ["stored"] * 2 + ["address_full"] * 2
         assert results[3].retry_after_seconds == results[2].retry_after_seconds
         assert results[2].retry_after_seconds
 

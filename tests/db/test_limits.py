@@ -179,6 +179,18 @@ class TestLockouts:
         pass_time(database, 86_406)
         assert fail(api, {"a": 1}) == [LockedSubject("a", 60)]
 
+    def test_gateways_are_woken_when_an_address_is_locked_and_only_then(
+        self, api: Connection, database: Database
+    ) -> None:
+        maxima = {"login:ip:198.51.100.1": 2, "login:account:x": 1}
+        with database.connect() as listening:
+            listening.execute("LISTEN gatehouse_lockouts")
+            fail(api, maxima)
+            assert list(listening.notifies(timeout=0.2)) == []
+            pass_time(database, 3606)
+            fail(api, {"login:ip:198.51.100.1": 1})
+            assert [note.payload for note in listening.notifies(timeout=0.2)] == [""]
+
     def test_a_success_clears_the_failures_of_the_named_subjects_only(
         self, api: Connection
     ) -> None:

@@ -411,7 +411,7 @@ def without_a_database(stage: Stage, admin_connection: psycopg.Connection[Any]) 
         opened.send("send", channel_id=1, client_msg_id=str(uuid.uuid4()), content="hi")
         assert opened.error() == "unavailable"
         opened.send("subscribe", channel_id=1)
-        assert opened.end() == (1013, "unavailable")
+        assert opened.end() == (1013, "at_capacity")
         assert stage.with_ticket(ticket).end() == (1013, "at_capacity")
     finally:
         admin_connection.execute(allow.format(name, sql.SQL("true")))
@@ -424,7 +424,7 @@ def without_rights(stage: Stage) -> None:
     opened.next("connected")
     stage.execute("REVOKE ALL ON chat_channels FROM gatehouse_gateway")
     opened.send("subscribe", channel_id=1)
-    assert opened.end() == (1011, "internal_error")
+    assert opened.end() == (1011, "internal")
 
 
 def restarted(stage: Stage) -> None:

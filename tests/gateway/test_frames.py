@@ -126,12 +126,20 @@ def test_a_refused_frame_is_named_by_its_ref_and_client_msg_id(opened: TestSocke
     assert (answer["ref"], answer["client_msg_id"]) == ("r1", ID)
 
 
-def test_an_uppercase_id_is_the_same_id(opened: TestSocket, house: House) -> None:
+def test_an_uppercase_id_is_the_same_id_and_is_answered_as_it_was_sent(
+    opened: TestSocket, house: House
+) -> None:
+    opened.subscribe(1)
     client_msg_id = str(uuid.uuid4())
     opened.say(1, "one", client_msg_id.upper())
-    assert opened.receive("ack")["client_msg_id"] == client_msg_id
+    assert opened.receive("ack")["client_msg_id"] == client_msg_id.upper()
+    assert opened.receive("message")["client_msg_id"] == client_msg_id
     opened.say(1, "one", client_msg_id)
-    assert opened.receive("ack")["duplicate"] is True
+    repeated = opened.receive("ack")
+    assert (repeated["client_msg_id"], repeated["duplicate"]) == (client_msg_id, True)
+    opened.say(1, "two", client_msg_id.upper())
+    refused = opened.receive("error")
+    assert (refused["client_msg_id"], refused["code"]) == (client_msg_id.upper(), "conflict")
 
 
 def test_a_binary_frame_closes_with_1003(opened: TestSocket) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.gateway.conftest import House, StartGateway
 from tests.support.databases import Database
-from tests.support.http_calls import Answer, Http
+from tests.support.http_calls import Answer, Http, read_answer
 from tests.support.processes import wait_until
 from tests.support.services import People
 from tests.support.sockets import Sockets
@@ -65,6 +65,13 @@ def test_another_method_is_not_allowed(http: Http, method: str, path: str) -> No
     answer = http.call(method, path, headers=UPGRADE)
     assert_refused(answer, 405, "method_not_allowed")
     assert answer.headers["Allow"] == "GET"
+
+
+def test_the_answer_that_opens_a_socket_has_the_headers_of_every_other(http: Http) -> None:
+    answer = http.get("/ws", headers={**UPGRADE, "X-Request-ID": "handshake-000004"})
+    assert answer.status == 101
+    assert_decent(answer)
+    assert answer.headers.get_all("X-Request-ID") == ["handshake-000004"]
 
 
 def test_plain_http_finds_no_page(http: Http) -> None:
@@ -138,6 +145,55 @@ def test_a_head_that_is_too_large_is_refused_like_everything_else(http: Http, he
     assert_refused(http.raw(head + b"\r\n"), 431, "headers_too_large")
 
 
+@pytest.mark.parametrize(
+    ("head", "status", "code"),
+    [
+        (b"POST /ws HTTP/1.1\r\nContent-Length: 2\r\n", 405, "method_not_allowed"),
+        (b"POST /ws HTTP/1.1\r\nTransfer-Encoding: chunked\r\n", 405, "method_not_allowed"),
+        (b"PUT /health/live HTTP/1.1\r\nContent-Length: 2\r\n", 405, "method_not_allowed"),
+        (b"PUT /nope HTTP/1.1\r\nContent-Length: 2\r\n", 404, "not_found"),
+        (b"GET /nope HTTP/1.1\r\nContent-Length: 2\r\n", 404, "not_found"),
+        (b"GET /ws HTTP/1.1\r\nContent-Length: 2\r\n", 400, "invalid_request"),
+        (b"POST /ws HTTP/1.1\nHost: x\n", 400, "invalid_request"),
+        (b"POST /ws HTTP/1.1\r\nno colon\r\n", 400, "invalid_request"),
+        (b"POST /ws HTTP/1.1\r\nA : b\r\n", 400, "invalid_request"),
+        (b"POST /ws HTTP/1.1\r\nA: \x00\r\nContent-Length: 2\r\n", 400, "invalid_request"),
+        (b"GET /caf\xc3\xa9 HTTP/1.1\r\n", 400, "invalid_request"),
+        (b"PRI * HTTP/2.0\r\n", 400, "invalid_request"),
+        (b"nonsense\r\n", 400, "invalid_request"),
+        (b"", 400, "invalid_request"),
+    ],
+)
+def test_a_request_that_cannot_be_a_handshake_is_answered_all_the_same(
+    http: Http, head: bytes, status: int, code: str
+) -> None:
+    answer = http.raw(head + b"\r\n{}")
+    assert_refused(answer, status, code)
+    assert answer.headers.get("Allow") == ("GET" if status == 405 else None)
+
+
+@pytest.mark.parametrize("broken", [b"Content-Length: 2", b"no colon", b"A: " + b"b" * 9000])
+def test_its_answer_keeps_the_request_id_that_was_sent(http: Http, broken: bytes) -> None:
+    head = b"GET /ws HTTP/1.1\r\nX-Request-ID: handshake-000003\r\n" + broken + b"\r\n\r\n"
+    assert http.raw(head).headers["X-Request-ID"] == "handshake-000003"
+
+
+def test_what_follows_a_refused_request_is_never_answered(http: Http) -> None:
+    with socket.create_connection(("127.0.0.1", http.port), timeout=15) as connection:
+        connection.sendall(b"POST /ws HTTP/1.1\r\nContent-Length: 2\r\n\r\n")
+        assert read_answer(connection).status == 405
+        connection.sendall(b"GET /nowhere HTTP/1.1\r\n\r\n" * 2)
+        assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize("half", [b"", b"GET /ws HTTP/1.1\r\nHost: x\r\n"], ids=["nothing", "half"])
+def test_a_request_that_stops_half_way_gets_no_answer(http: Http, half: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", http.port), timeout=15) as connection:
+        connection.sendall(half)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+
+
 def test_the_clients_request_id_is_kept_when_it_is_well_formed(http: Http) -> None:
     for path in ("/nowhere", "/health/live"):
         kept = http.get(path, headers={"X-Request-ID": "Abc.123_x-y"})
@@ -209,12 +265,14 @@ class TestOrigins:
         sockets.admitted(port, people.ticket(people.person()), headers=headers)
 
 
-def test_behind_a_proxy_that_speaks_https_hsts_is_sent(
+def test_behind_proxies_that_all_speak_https_hsts_is_sent(
     database: Database, start_gateway: StartGateway
 ) -> None:
     _, port = start_gateway(database, TRUSTED_PROXY_HOPS="1")
-    answer = Http(port).get("/nowhere", headers={"X-Forwarded-Proto": "https"})
-    assert answer.headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
+    hsts = "max-age=31536000; includeSubDomains"
+    for forwarded, sent in (("https, https", hsts), ("https, http", None)):
+        answer = Http(port).get("/nowhere", headers={"X-Forwarded-Proto": forwarded})
+        assert answer.headers["Strict-Transport-Security"] == sent
 
 
 def test_a_full_gateway_refuses_with_503_until_somebody_leaves(

@@ -10,6 +10,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
 from tests.support.databases import Database
+from tests.support.http_calls import Http
 from tests.support.processes import Processes, wait_until
 from tests.support.services import People
 from tests.support.stack import Gateway, Stack, open_socket, open_with, receive, run
@@ -235,6 +236,33 @@ class TestAnAddress:
             assert frame["type"] == "connected"
 
         run(scenario())
+
+    def test_a_lockout_by_the_api_is_known_at_once_to_a_gateway(
+        self, database: Database, processes: Processes
+    ) -> None:
+        stack = Stack(database, processes)
+        stack.start_api(AUTH_RATE_LIMIT_MAX_ATTEMPTS_PER_IP="3", TRUSTED_PROXY_HOPS="1")
+        api = Http(stack.api_port)
+        gateway = Http(stack.start_gateway(TRUSTED_PROXY_HOPS="1").port)
+
+        def is_refused(address: str) -> bool:
+            answer = gateway.get("/ws", headers={"X-Forwarded-For": address})
+            return answer.status == 429
+
+        # One that nobody was told of: when it is known, the next look is two seconds away.
+        with database.connect() as owner:
+            owner.execute(
+                "INSERT INTO rate_limits"
+                " (key, window_seconds, slice, reserved, failures, locked_until, touched_at)"
+                " VALUES ('login:ip:198.51.100.1', 60, 0, '{}', '{}',"
+                " now() + interval '1 hour', now())"
+            )
+        wait_until(lambda: is_refused("198.51.100.1"), "the sweep finds it")
+        guess = {"email": "nobody@example.org", "password": "a wrong guess"}
+        for _ in range(3):
+            assert not is_refused("203.0.113.5")
+            api.post("/auth/login", guess, headers={"X-Forwarded-For": "203.0.113.5"})
+        wait_until(lambda: is_refused("203.0.113.5"), "the gateway knows it", 1.0)
 
     async def _until_refused(
         self, gateway: Gateway, subprotocols: list[str], headers: dict[str, str]

@@ -9,8 +9,8 @@ import pytest
 
 from gatehouse_client import ApiError
 from tests.support.databases import Database
-from tests.support.processes import Processes
-from tests.support.stack import GLOBAL, Stack, ask, open_socket, run, transmit
+from tests.support.processes import Processes, wait_until
+from tests.support.stack import GLOBAL, Stack, ask, open_socket, receive, run, transmit
 
 
 @pytest.fixture
@@ -77,3 +77,62 @@ class TestGoingOn:
             assert (await ask(again, send(), "ack", "error"))["code"] == "rate_limited"
 
         run(scenario())
+
+    def test_the_neighbours_of_a_flooding_address_are_refused_and_never_sent_away(
+        self, stack: Stack
+    ) -> None:
+        async def scenario() -> None:
+            gateway = stack.start_gateway(
+                CHAT_WRITE_RATE_LIMIT_MAX_PER_IP="2", CHAT_WRITE_RATE_LIMIT_WINDOW_SECONDS="60"
+            )
+            ann, bob = await stack.person(), await stack.person()
+            flooding, _ = await open_socket(ann, gateway)
+            beside, _ = await open_socket(bob, gateway)
+            for _ in range(2):
+                assert (await ask(flooding, send(), "ack", "error"))["type"] == "ack"
+            assert (await ask(beside, send(), "error"))["code"] == "rate_limited"
+            await asyncio.sleep(1.2)
+            for _ in range(4):
+                assert (await ask(beside, send(), "error"))["code"] == "rate_limited"
+            assert (await ask(beside, {"type": "ping"}, "pong"))["type"] == "pong"
+
+        run(scenario())
+
+
+class TestTheEvent:
+    @pytest.mark.parametrize("by_http", [False, True])
+    def test_a_lockout_is_written_down_once_with_whose_it_is(
+        self, database: Database, processes: Processes, by_http: bool
+    ) -> None:
+        stack = Stack(database, processes)
+        stack.start_api(CHAT_WRITE_RATE_LIMIT_MAX_PER_ACCOUNT="2")
+
+        async def scenario() -> None:
+            ann = await stack.person()
+            if by_http:
+                await ann.client.post(GLOBAL, "hi")
+                await ann.client.post(GLOBAL, "hi")
+                for _ in range(3):
+                    with pytest.raises(ApiError):
+                        await ann.client.post(GLOBAL, "hi")
+            else:
+                gateway = stack.start_gateway(CHAT_WRITE_RATE_LIMIT_MAX_PER_ACCOUNT="2")
+                socket, _ = await open_socket(ann, gateway)
+                for _ in range(7):
+                    await transmit(socket, send())
+                for _ in range(5):
+                    assert (await receive(socket, "error"))["code"] == "rate_limited"
+            told = {"what": "chat", "seconds": 30}
+            whose = (ann.user_id, ann.session_id, "127.0.0.1", True, told)
+            wait_until(lambda: limit_events(database) != [], "the event is written")
+            assert limit_events(database) == [whose]
+
+        run(scenario())
+
+
+def limit_events(database: Database) -> list[tuple[object, ...]]:
+    with database.connect() as owner:
+        return owner.execute(
+            "SELECT user_id, session_id, host(ip), request_id <> '', details FROM security_events"
+            " WHERE event = 'excess_rate_limit_exceeded'"
+        ).fetchall()

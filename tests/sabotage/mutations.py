@@ -17,6 +17,7 @@ from tests.sabotage.mutations_of_the_drain import MUTATIONS_OF_THE_DRAIN
 from tests.sabotage.mutations_of_the_floor import MUTATIONS_OF_THE_FLOOR
 from tests.sabotage.mutations_of_the_gate import MUTATIONS_OF_THE_GATE
 from tests.sabotage.mutations_of_the_gateway import MUTATIONS_OF_THE_GATEWAY
+from tests.sabotage.mutations_of_the_socket import MUTATIONS_OF_THE_SOCKET
 
 _FOUNDATION = "db/sql/migrations/0001_foundation.sql"
 _LIMITS = "db/sql/migrations/0002_limits_and_events.sql"
@@ -48,6 +49,7 @@ MUTATIONS = (
     *MUTATIONS_OF_SECRETS,
     *MUTATIONS_OF_THE_FLOOR,
     *MUTATIONS_OF_THE_GATEWAY,
+    *MUTATIONS_OF_THE_SOCKET,
     # Tickets
     Mutation(
         "ticket-spent-twice",
@@ -280,8 +282,8 @@ MUTATIONS = (
     Mutation(
         "account-limit-off-by-one",
         _APPEND_SQL,
-        "        WHERE s.place <= s.account_room\n",
-        "        WHERE s.place <= s.account_room + 1\n",
+        "                - greatest(x.account_room, 0) AS beyond_account\n",
+        "                - greatest(x.account_room + 1, 0) AS beyond_account\n",
         (_APPEND,),
         "never more than the maximum in any window",
     ),
@@ -296,7 +298,7 @@ MUTATIONS = (
     Mutation(
         "going-on-costs-nothing",
         _APPEND_SQL,
-        "                bool_or(d.decision = 'account_full') AS went_on,\n",
+        "                bool_or(d.decision = 'locked_out_now') AS went_on,\n",
         "                false AS went_on,\n",
         (_APPEND,),
         "an account that goes on is locked out",
@@ -684,7 +686,7 @@ MUTATIONS = (
     ),
     Mutation(
         "proto-believed-without-a-proxy",
-        "api/middleware/client_address.py",
+        "rules/client_address.py",
         "if trusted_hops == 0 or forwarded_proto is None:",
         "if forwarded_proto is None:",
         (_SECURITY_HEADERS,),
@@ -692,7 +694,7 @@ MUTATIONS = (
     ),
     Mutation(
         "any-https-in-the-chain",
-        "api/middleware/client_address.py",
+        "rules/client_address.py",
         "return all(",
         "return any(",
         (_SECURITY_HEADERS,),

@@ -9,10 +9,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rules import limit_subjects
-from rules.client_address import client_address
+from rules.client_address import came_by_https, client_address
 from tests.support.fuzz import FEW
 
 PEER = "10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("hops", "forwarded_proto", "secure"),
+    [
+        (0, "https", False),  # what a client has made up
+        (1, "https", True),
+        (1, "HTTPS", True),
+        (2, "https, https", True),
+        (2, "https,http", False),
+        (2, "http, https", False),
+        (1, "", False),
+        (1, None, False),
+    ],
+)
+def test_it_was_https_where_every_proxy_says_so(
+    hops: int, forwarded_proto: str | None, secure: bool
+) -> None:
+    assert came_by_https(forwarded_proto, hops) is secure
 
 
 class TestForwardedFor:

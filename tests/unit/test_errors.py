@@ -61,6 +61,14 @@ class TestTheTable:
     def test_every_close_code_of_the_contract_has_its_reason(self, code: str, close: int) -> None:
         assert KINDS[code].close == close
 
+    def test_a_close_code_has_one_reason(self) -> None:
+        assert KINDS["internal_error"].close_reason == "internal"
+        assert KINDS["unavailable"].close_reason == "at_capacity"
+        closing = {kind.close: kind.close_reason for kind in KINDS.values() if kind.close}
+        assert all(
+            closing[kind.close] == kind.close_reason for kind in KINDS.values() if kind.close
+        )
+
     def test_no_code_stands_twice(self) -> None:
         from rules.errors import _ROWS  # noqa: PLC0415 - the mapping would hide a double
 
@@ -136,7 +144,9 @@ class TestVerdictsOfTheWritePath:
             ("not_found", "not_found"),
             ("conflict", "conflict"),
             ("muted", "muted"),
-            ("rate_limited", "rate_limited"),
+            ("locked_out_now", "rate_limited"),
+            ("locked_out", "rate_limited"),
+            ("address_full", "rate_limited"),
         ],
     )
     def test_everything_else_is_one_with_the_seconds_to_wait(self, verdict: str, code: str) -> None:

@@ -67,8 +67,9 @@ class TestFramesThatAreUnderstood:
                 Subscribe(2**53 - 1, 2**53 - 1, None),
             ),
             ({"type": "unsubscribe", "channel_id": 1, "ref": "b"}, Unsubscribe(1, "b")),
-            (SEND, Send(3, UUID(KEY), "hi", None)),
-            ({**SEND, "ref": "c", "content": "é" * 20}, Send(3, UUID(KEY), "é" * 20, "c")),
+            (SEND, Send(3, UUID(KEY), KEY, "hi", None)),
+            ({**SEND, "ref": "c", "content": "é" * 20}, Send(3, UUID(KEY), KEY, "é" * 20, "c")),
+            ({**SEND, "client_msg_id": KEY.upper()}, Send(3, UUID(KEY), KEY.upper(), "hi", None)),
         ],
     )
     def test_a_frame_becomes_its_action(self, frame: dict[str, Any], action: Action) -> None:
@@ -145,10 +146,23 @@ class TestFramesThatAreAnswered:
             ({"type": "ping", "ref": "r" * (REF_MAX_CHARS + 1)}, {}),
             ({"type": "ping", "ref": {"a": 1}}, {}),
             ({"ref": "a"}, {"ref": "a"}),
+            ({**SEND, "content": "\0", "ref": "a"}, {"ref": "a", "client_msg_id": KEY}),
+            ({**SEND, "content": "\ud800", "ref": "a"}, {"ref": "a", "client_msg_id": KEY}),
+            ({**SEND, "content": "hi", "ref": "\ud800"}, {"client_msg_id": KEY}),
+            ({**SEND, "channel_id": 2**60, "ref": "a"}, {"ref": "a", "client_msg_id": KEY}),
+            ({**SEND, "channel_id": float("nan")}, {"client_msg_id": KEY}),
+            ('{"ref":"a","channel_id":' + "1" * 5000 + "}", {"ref": "a"}),
+            ('{"ref":"a","x":1,"x":2}', {"ref": "a"}),
+            ('{"ref":"a","client_msg_id":"b","ref":"c"}', {"client_msg_id": "b"}),
+            ('{"ref":"a","x":{"ref":1,"ref":2}}', {"ref": "a"}),
+            ('{"ref":"a","x":' + "[" * 40 + "]" * 40 + "}", {"ref": "a"}),
+            ('{"ref":"a","x":' + "[" * 9999 + "]" * 9999 + "}", {}),
+            ('{"ref":"a"', {}),
+            ('["ref"]', {}),
         ],
     )
     def test_the_answer_names_the_frame_as_far_as_it_named_itself(
-        self, frame: dict[str, Any], named: dict[str, str]
+        self, frame: Any, named: dict[str, str]
     ) -> None:
         answer = error(frame)
         assert {k: v for k, v in answer.items() if k in ("ref", "client_msg_id")} == named

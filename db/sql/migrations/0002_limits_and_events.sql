@@ -203,7 +203,8 @@ $$;
 --
 -- Failures that reach the maximum lock the subject out; each further lockout within a day is twice
 -- as long, up to the longest. A success clears the failures of the subjects in p_clear_keys.
--- Returns the subjects that this has locked, with the seconds.
+-- Returns the subjects that this has locked, with the seconds. Gateways are woken where an address is
+-- among them, and only then: commits that notify queue for one another.
 CREATE FUNCTION settle_attempt(
     p_keys text[],
     p_maxima integer[],
@@ -251,6 +252,9 @@ BEGIN
         ) counted
         WHERE r.key = counted.key
         RETURNING r.key, counted.seconds;
+        PERFORM pg_notify('gatehouse_lockouts', '')
+        FROM rate_limits r
+        WHERE r.key = ANY (p_keys) AND r.key LIKE 'login:ip:%' AND r.locked_at = v_now;
     END IF;
 END;
 $$;

@@ -46,12 +46,13 @@ CREATE FUNCTION append_messages(
 ) RETURNS TABLE (
     "position" bigint,          -- 1-based, of the message in the arrays
     verdict text,               -- stored, repeat, conflict, session_ended, not_found, muted,
-                                -- rate_limited
+                                -- locked_out_now (the first that went on after the account's
+                                -- limit), locked_out, address_full
     seq bigint,                 -- stored and repeat
     created_at timestamptz,     -- stored and repeat
     sender_id bigint,
     sender_name text,
-    retry_after_seconds integer -- muted and rate_limited
+    retry_after_seconds integer -- muted and the last three
 )
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -165,22 +166,19 @@ BEGIN
                 WHEN f.locked_until > v_now THEN 'locked_out'
             END AS objection
         FROM facts f
-    ), within_account AS (
-        SELECT s.position, s.address_key, s.address_room
-        FROM (
-            SELECT
-                x.*,
-                row_number() OVER (PARTITION BY x.user_id ORDER BY x.position) AS place
-            FROM sifted x WHERE x.objection IS NULL
-        ) s
-        WHERE s.place <= s.account_room
+    ), placed AS (
+        SELECT
+            x.position, x.address_key, x.address_room,
+            row_number() OVER (PARTITION BY x.user_id ORDER BY x.position)
+                - greatest(x.account_room, 0) AS beyond_account
+        FROM sifted x WHERE x.objection IS NULL
     ), within_address AS (
         SELECT w.position
         FROM (
             SELECT
-                x.*,
-                row_number() OVER (PARTITION BY x.address_key ORDER BY x.position) AS place
-            FROM within_account x
+                p.*,
+                row_number() OVER (PARTITION BY p.address_key ORDER BY p.position) AS place
+            FROM placed p WHERE p.beyond_account <= 0
         ) w
         WHERE w.place <= w.address_room
     ), decided AS (
@@ -189,11 +187,12 @@ BEGIN
             CASE
                 WHEN s.objection IS NOT NULL THEN s.objection
                 WHEN wh.position IS NOT NULL THEN 'stored'
-                WHEN wa.position IS NOT NULL THEN 'address_full'
-                ELSE 'account_full'
+                WHEN p.beyond_account <= 0 THEN 'address_full'
+                WHEN p.beyond_account = 1 THEN 'locked_out_now'
+                ELSE 'locked_out'
             END AS decision
         FROM sifted s
-        LEFT JOIN within_account wa USING (position)
+        LEFT JOIN placed p USING (position)
         LEFT JOIN within_address wh USING (position)
     ), numbered AS (
         SELECT
@@ -226,7 +225,7 @@ BEGIN
             SELECT
                 'chat:account:' || d.user_id AS key,
                 count(*) FILTER (WHERE d.decision = 'stored')::integer AS accepted,
-                bool_or(d.decision = 'account_full') AS went_on,
+                bool_or(d.decision = 'locked_out_now') AS went_on,
                 max(d.lockout_seconds) AS lockout_seconds
             FROM decided d WHERE d.user_id IS NOT NULL GROUP BY d.user_id
             UNION ALL
@@ -242,10 +241,10 @@ BEGIN
     SELECT
         d.position,
         CASE
-            WHEN d.decision = 'same as the first' AND f.decision = 'stored' THEN 'repeat'
-            WHEN f.decision IN ('locked_out', 'account_full', 'address_full')
-                THEN 'rate_limited'
-            ELSE d.decision
+            WHEN d.decision <> 'same as the first' THEN d.decision
+            WHEN f.decision = 'stored' THEN 'repeat'
+            WHEN f.decision = 'locked_out_now' THEN 'locked_out'
+            ELSE f.decision
         END,
         coalesce(d.earlier_seq, n.seq),
         coalesce(d.earlier_created_at, n.stamp),
@@ -254,9 +253,9 @@ BEGIN
         CASE
             WHEN d.decision = 'muted'
                 THEN greatest(1, ceil(extract(epoch FROM d.muted_until - v_now)))::integer
-            WHEN f.decision = 'locked_out'
+            WHEN f.objection = 'locked_out'
                 THEN greatest(1, ceil(extract(epoch FROM d.locked_until - v_now)))::integer
-            WHEN f.decision = 'account_full' THEN d.lockout_seconds
+            WHEN f.decision IN ('locked_out_now', 'locked_out') THEN d.lockout_seconds
             WHEN f.decision = 'address_full' THEN f.address_wait
         END
     FROM decided d

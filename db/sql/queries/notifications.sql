@@ -22,6 +22,9 @@ LISTEN gatehouse_typing
 -- name: notify_typing
 SELECT notify_typing(%(session_ids)s::bigint[], %(channel_ids)s::bigint[])
 
+-- name: listen_lockouts
+LISTEN gatehouse_lockouts
+
 -- name: listen_heartbeat
 LISTEN gatehouse_heartbeat
 
