@@ -223,8 +223,9 @@ $$;
 CREATE TRIGGER late_session_is_enrolled BEFORE INSERT ON user_sessions
     FOR EACH ROW EXECUTE FUNCTION enrol_late_session();
 
--- What a refresh or a ticket says of the client. One that was outdated for the drain it is in, and no
--- longer is, is let go before the deadline; the receipt stays, its outcome is `cancelled`.
+-- What a refresh or a ticket says of the client; of what it does not name, null, the session keeps
+-- what was said last. One that was outdated for the drain it is in, and no longer is, is let go before
+-- the deadline; the receipt stays, its outcome is `cancelled`.
 CREATE FUNCTION note_client_version(
     p_session_id bigint, p_version text, p_content_version text
 ) RETURNS void
@@ -234,11 +235,15 @@ SET search_path = pg_catalog, public, pg_temp
 AS $$
 DECLARE
     v_session user_sessions;
+    v_version text;
+    v_content_version text;
     v_drain publish_drain_events;
 BEGIN
     -- Locked by itself: the statements below then see the drain that may have been waited for.
     SELECT s.* INTO v_session FROM user_sessions s
     WHERE s.id = p_session_id FOR NO KEY UPDATE;
+    v_version := coalesce(p_version, v_session.client_version);
+    v_content_version := coalesce(p_content_version, v_session.client_content_version);
     SELECT d.* INTO v_drain FROM publish_drain_events d
     WHERE d.id = v_session.drain_event_id AND d.status = 'draining'
       AND d.deadline > clock_timestamp();
@@ -248,18 +253,18 @@ BEGIN
             v_drain.min_version, v_drain.min_content_version
         )
         AND NOT is_outdated(
-            p_version, p_content_version, v_drain.min_version, v_drain.min_content_version
+            v_version, v_content_version, v_drain.min_version, v_drain.min_content_version
         )
     THEN
         UPDATE user_sessions
-        SET client_version = p_version, client_content_version = p_content_version,
+        SET client_version = v_version, client_content_version = v_content_version,
             drain_event_id = NULL, drain_deadline_at = NULL
         WHERE id = p_session_id;
         UPDATE publish_drain_session_audit SET outcome = 'cancelled'
         WHERE drain_id = v_drain.id AND session_id = p_session_id;
     ELSE
         UPDATE user_sessions
-        SET client_version = p_version, client_content_version = p_content_version
+        SET client_version = v_version, client_content_version = v_content_version
         WHERE id = p_session_id;
     END IF;
 END;
