@@ -214,11 +214,28 @@ class TestOperators:
         session = gatehouse.register()
         gatehouse.shut()
         assert gatehouse.me(session, OLD) == 426
-        assert gatehouse.ops("rollback", {}).error["details"] == {"field": "reason"}
+        assert gatehouse.ops("rollback", {"reason": " "}).error["details"] == {"field": "reason"}
         assert gatehouse.ops("rollback", {"reason": "it crashes"}).status == 200
         assert gatehouse.me(session, OLD) == 200
         again = gatehouse.ops("rollback", {"reason": "it crashes"})
         assert again.error["code"] == "conflict"
+
+    @pytest.mark.parametrize(
+        ("body", "reason"),
+        [((), None), (({},), None), (({"reason": "it crashes"},), "it crashes")],
+        ids=["no body", "empty", "with a reason"],
+    )
+    def test_a_rollback_needs_no_reason_and_records_one(
+        self, gatehouse: Gatehouse, body: tuple[dict[str, str], ...], reason: str | None
+    ) -> None:
+        gatehouse.shut()
+        done = gatehouse.http.post("/ops/release/rollback", *body, ops_token=OPS_TOKEN)
+        assert done.status == 200
+        record = gatehouse.http.get("/ops/release/status", ops_token=OPS_TOKEN).json["releases"][0]
+        assert (record["action"], record["reason"]) == ("rollback", reason)
+        audit = gatehouse.http.get("/ops/audit?action=release.rollback", ops_token=OPS_TOKEN).json
+        row = audit["audit"][0]
+        assert (row["id"], row["reason"]) == (done.json["audit_id"], reason)
 
     @pytest.mark.parametrize(
         ("body", "field"),

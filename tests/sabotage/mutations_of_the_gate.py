@@ -68,6 +68,22 @@ MUTATIONS_OF_THE_GATE = (
         "a second rollback goes one release further back",
     ),
     Mutation(
+        "rollback-wants-a-body",
+        "api/resources/ops/releases.py",
+        "        body = read_optional_body(req)\n",
+        "        body = read_body(req)\n",
+        (_API,),
+        "a rollback needs no body",
+    ),
+    Mutation(
+        "rollback-wants-a-reason",
+        _MIGRATION,
+        "require_actor(p_actor, coalesce(p_reason, 'left out'))",
+        "require_actor(p_actor, p_reason)",
+        (_API,),
+        "a rollback needs no reason",
+    ),
+    Mutation(
         "outdated-ticket-admitted",
         _MIGRATION,
         "            NOT s.is_admin AND is_update_required(\n",
