@@ -94,6 +94,22 @@ MUTATIONS_OF_RULES = (
         "prefer and allow may end without encryption",
     ),
     Mutation(
+        "a-buffer-too-small-for-a-message",
+        _SETTINGS,
+        "            socket.send_buffer_bytes < longest_delivery,\n",
+        "            False,\n",
+        ("tests/unit/test_settings.py",),
+        "a send buffer holds the longest message as it is delivered",
+    ),
+    Mutation(
+        "a-message-that-grows-past-the-buffer",
+        "wsgateway/framing.py",
+        "ensure_ascii=False",
+        "ensure_ascii=True",
+        ("tests/unit/test_settings.py",),
+        "the bound of the buffer follows from how frames are made",
+    ),
+    Mutation(
         "one-address-for-all-on-cloud-run",
         _SETTINGS,
         "            settings.on_cloud_run and settings.service.trusted_proxy_hops == 0,\n",
