@@ -70,15 +70,19 @@ def _list(value: str) -> tuple[str, ...]:
     return tuple(item for item in (part.strip() for part in value.split(",")) if item)
 
 
+# scheme "://" host [ ":" port ], as RFC 6454 (6.2) writes it, with any scheme of RFC 3986 (3.1):
+# apps have origins like capacitor://localhost. No `*`; nor `null`, which is every sandboxed page.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
+
+
 def _origins(value: str) -> tuple[str, ...]:
-    for origin in _list(value):
-        if not re.fullmatch(
-            r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:\d+)?", origin
-        ):
-            raise ValueError(
-                "hold exact origins like https://app.example.org, lower case, without a path"
-            )
-    return _list(value)
+    origins = _list(value)
+    if not all(_ORIGIN.fullmatch(origin) for origin in origins):
+        raise ValueError(
+            "hold exact origins like https://app.example.org or capacitor://localhost, lower case,"
+            " without a path"
+        )
+    return origins
 
 
 def _networks(value: str) -> tuple[Network, ...]:

@@ -94,6 +94,22 @@ MUTATIONS_OF_RULES = (
         "prefer and allow may end without encryption",
     ),
     Mutation(
+        "an-origin-of-all-hosts",
+        _SETTINGS,
+        "://([a-z0-9._-]+",
+        "://([*a-z0-9._-]+",
+        ("tests/unit/test_settings.py",),
+        "origins are exact: no wildcard",
+    ),
+    Mutation(
+        "apps-have-no-origin",
+        _SETTINGS,
+        'r"[a-z][a-z0-9+.-]*://',
+        'r"https?://',
+        ("tests/unit/test_settings.py",),
+        "an app's origin may be allowed",
+    ),
+    Mutation(
         "a-buffer-too-small-for-a-message",
         _SETTINGS,
         "            socket.send_buffer_bytes < longest_delivery,\n",

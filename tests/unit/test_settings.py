@@ -92,6 +92,23 @@ class TestWhatIsRead:
         assert settings.drain.warning_seconds == (300, 60, 10)
 
     @pytest.mark.parametrize(
+        "origin",
+        [
+            "https://app.example.org",
+            "http://[::1]:5173",
+            "capacitor://localhost",
+            "ionic://localhost",
+            "tauri://localhost:1420",
+            "app://my_app",
+            "chrome-extension://abcdefghijklmnop",
+            "x-app+v1.2://name",
+        ],
+    )
+    def test_an_origin_may_be_an_apps(self, origin: str) -> None:
+        for name in ("CORS_ALLOWED_ORIGINS", "WS_ALLOWED_ORIGINS"):
+            assert load({**LAPTOP, name: origin}, "gateway").socket_origins == (origin,)
+
+    @pytest.mark.parametrize(
         ("socket", "expected"),
         [(None, "https://a.example.org"), ("https://b.example.org", "https://b.example.org")],
     )
@@ -136,6 +153,17 @@ class TestWhatIsRefused:
             ("CORS_ALLOWED_ORIGINS", "https://a.example.org/"),
             ("CORS_ALLOWED_ORIGINS", "https://A.example.org"),
             ("CORS_ALLOWED_ORIGINS", "null"),
+            ("CORS_ALLOWED_ORIGINS", "https://*"),
+            ("CORS_ALLOWED_ORIGINS", "https://*.example.org"),
+            ("CORS_ALLOWED_ORIGINS", "*://app.example.org"),
+            ("CORS_ALLOWED_ORIGINS", "capacitor://localhost/"),
+            ("CORS_ALLOWED_ORIGINS", "Capacitor://localhost"),
+            ("CORS_ALLOWED_ORIGINS", "capacitor://"),
+            ("CORS_ALLOWED_ORIGINS", "capacitor:localhost"),
+            ("CORS_ALLOWED_ORIGINS", "1app://localhost"),
+            ("CORS_ALLOWED_ORIGINS", "file://"),
+            ("CORS_ALLOWED_ORIGINS", "https://me@app.example.org"),
+            ("CORS_ALLOWED_ORIGINS", "https://app.example.org:\u0661"),
             ("WS_ALLOWED_ORIGINS", "a.example.org"),
             ("WS_ALLOW_TICKET_IN_QUERY", "yes"),
             ("PUBLIC_WS_URL", "https://live.example.org/ws"),
