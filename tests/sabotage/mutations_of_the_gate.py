@@ -68,6 +68,22 @@ MUTATIONS_OF_THE_GATE = (
         "a second rollback goes one release further back",
     ),
     Mutation(
+        "python-reads-no-dates",
+        "rules/versions.py",
+        r'r"\d{1,18}(\.\d{1,18})',
+        r'r"\d{1,9}(\.\d{1,9})',
+        ("tests/unit/test_versions.py", _DB),
+        "a part of a version may be a date with its time",
+    ),
+    Mutation(
+        "postgres-reads-no-dates",
+        "db/sql/migrations/0009_operators.sql",
+        r"'^[0-9]{1,18}(\.[0-9]{1,18})",
+        r"'^[0-9]{1,9}(\.[0-9]{1,9})",
+        (_DB,),
+        "Python and SQL read the same versions",
+    ),
+    Mutation(
         "rollback-wants-a-body",
         "api/resources/ops/releases.py",
         "        body = read_optional_body(req)\n",

@@ -3,10 +3,10 @@
 -- db/sql/ops call the same functions.
 
 -- Sorts like the versions do: 1.2 equals 1.2.0; missing or unreadable counts as 0.
-CREATE FUNCTION version_key(p_version text) RETURNS integer[]
+CREATE FUNCTION version_key(p_version text) RETURNS bigint[]
 LANGUAGE sql IMMUTABLE
-RETURN CASE WHEN p_version ~ '^[0-9]{1,9}(\.[0-9]{1,9}){0,7}$'
-    THEN string_to_array(regexp_replace(p_version, '^0+(\.0+)*$|(\.0+)+$', ''), '.')::integer[]
+RETURN CASE WHEN p_version ~ '^[0-9]{1,18}(\.[0-9]{1,18}){0,7}$'
+    THEN string_to_array(regexp_replace(p_version, '^0+(\.0+)*$|(\.0+)+$', ''), '.')::bigint[]
     ELSE '{}' END;
 
 -- One-time tokens with which somebody sets a new password.
