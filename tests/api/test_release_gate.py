@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -236,6 +237,19 @@ class TestOperators:
         audit = gatehouse.http.get("/ops/audit?action=release.rollback", ops_token=OPS_TOKEN).json
         row = audit["audit"][0]
         assert (row["id"], row["reason"]) == (done.json["audit_id"], reason)
+
+    def test_an_activation_that_has_to_wait_holds_up_nobody_for_longer_than_a_second(
+        self, gatehouse: Gatehouse
+    ) -> None:
+        """Whoever logs in waits behind it."""
+        with gatehouse.people.owner.transaction():
+            gatehouse.people.owner.execute("SELECT hold_release_policy()")
+            started = time.monotonic()
+            answer = gatehouse.ops("activate", {**GATE, "grace_seconds": 0})
+            waited = time.monotonic() - started
+        assert (answer.status, answer.error["code"]) == (503, "unavailable")
+        assert 1 <= waited < 2.5
+        assert gatehouse.shut()["audit_id"] is not None
 
     @pytest.mark.parametrize(
         ("body", "field"),

@@ -68,6 +68,14 @@ MUTATIONS_OF_THE_GATE = (
         "a second rollback goes one release further back",
     ),
     Mutation(
+        "activation-that-holds-everybody-up",
+        "db/sql/migrations/0013_release_drain.sql",
+        "SET search_path = pg_catalog, public, pg_temp\nAS $$\n",
+        "SET search_path = pg_catalog, public, pg_temp\nSET lock_timeout = '4s'\nAS $$\n",
+        (_API, "tests/db/test_connections.py"),
+        "nobody waits longer than a second for a lock, nor lets others wait behind it",
+    ),
+    Mutation(
         "python-reads-no-dates",
         "rules/versions.py",
         r'r"\d{1,18}(\.\d{1,18})',

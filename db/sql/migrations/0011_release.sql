@@ -214,7 +214,6 @@ CREATE FUNCTION activate_release(
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
-SET lock_timeout = '4s'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -297,7 +296,6 @@ CREATE FUNCTION roll_back_release(
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
-SET lock_timeout = '4s'
 AS $$
 #variable_conflict use_column
 DECLARE

@@ -126,7 +126,6 @@ CREATE FUNCTION start_drain(
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
-SET lock_timeout = '4s'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -352,7 +351,6 @@ RETURNS TABLE (drain_id bigint, audit_id bigint, audit_hash bytea)
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
-SET lock_timeout = '4s'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -407,7 +405,6 @@ CREATE FUNCTION cancel_drain(
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
-SET lock_timeout = '4s'
 AS $$
 #variable_conflict use_column
 DECLARE
