@@ -65,10 +65,35 @@ MUTATIONS_OF_THE_DRAIN = (
     Mutation(
         "updated-in-vain",
         _MIGRATION,
-        "            drain_event_id = NULL, drain_deadline_at = NULL\n        WHERE id = p_s",
-        "            drain_event_id = drain_event_id\n        WHERE id = p_s",
+        "        PERFORM release_from_drain(v_drain.id, ARRAY[p_session_id]);\n",
+        "        NULL;\n",
         (_DB, _API),
         "who has updated is let go",
+    ),
+    Mutation(
+        "admin-thrown-out",
+        _MIGRATION,
+        "        PERFORM release_from_drain(v_drain.id, v_session_ids);\n",
+        "        NULL;\n",
+        (_DB,),
+        "whoever becomes an administrator is let go",
+    ),
+    Mutation(
+        "admin-made-beside-a-beginning-drain",
+        _MIGRATION,
+        "CREATE TRIGGER new_admins_hold_drains BEFORE UPDATE OF is_admin ON users\n"
+        "    FOR EACH STATEMENT EXECUTE FUNCTION hold_drains();\n",
+        "",
+        (_DB,),
+        "a drain that is just beginning is waited for",
+    ),
+    Mutation(
+        "admin-let-go-too-late",
+        _MIGRATION,
+        "v_session_ids <> '{}' AND v_drain.deadline > clock_timestamp() THEN\n",
+        "v_session_ids <> '{}' THEN\n",
+        (_DB,),
+        "after the deadline no administrator is let go either",
     ),
     Mutation(
         "updated-too-late",

@@ -66,6 +66,10 @@ BEGIN
     IF p_action = 'admin' AND session_user IN ('gatehouse_api', 'gatehouse_gateway') THEN
         RAISE insufficient_privilege USING MESSAGE = 'only the owner makes administrators';
     END IF;
+    -- As before every UPDATE of that column (0012_drains.sql), and before the user's row.
+    IF p_action = 'admin' THEN
+        PERFORM pg_advisory_xact_lock_shared(72013004);
+    END IF;
     PERFORM u.id FROM users u WHERE u.id = p_user_id FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         RETURN;
