@@ -66,7 +66,8 @@ class Response(falcon.Response):
 
 
 def _printable(value: str | None, longest: int) -> str | None:
-    """Headers are stored and shown to people: nothing unprintable, nothing endless."""
-    if value is None:
+    """Headers are stored and shown to people: nothing unprintable, nothing endless. An empty one
+    says nothing."""
+    if not value:
         return None
     return "".join(c if c.isprintable() else "?" for c in value[:longest])

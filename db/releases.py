@@ -155,7 +155,7 @@ def activate_release(
 
 
 def roll_back_release(
-    connection: Connection, by: Operator, reason: str, *, dry_run: bool
+    connection: Connection, by: Operator, reason: str | None, *, dry_run: bool
 ) -> Outcome:
     """restored, or nothing_before."""
     return _done(connection, _ROLL_BACK, by, {"reason": reason, "dry_run": dry_run})

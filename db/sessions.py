@@ -330,6 +330,7 @@ def is_session_drained(connection: Connection, session_id: int) -> bool:
 
 
 def update_client_version(connection: Connection, session_id: int, client: ClientInfo) -> None:
+    """Each version that the call named; the other stays."""
     values = {
         "session_id": session_id,
         "client_version": client.version,

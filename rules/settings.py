@@ -70,15 +70,19 @@ def _list(value: str) -> tuple[str, ...]:
     return tuple(item for item in (part.strip() for part in value.split(",")) if item)
 
 
+# scheme "://" host [ ":" port ], as RFC 6454 (6.2) writes it, with any scheme of RFC 3986 (3.1):
+# apps have origins like capacitor://localhost. No `*`; nor `null`, which is every sandboxed page.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
+
+
 def _origins(value: str) -> tuple[str, ...]:
-    for origin in _list(value):
-        if not re.fullmatch(
-            r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:\d+)?", origin
-        ):
-            raise ValueError(
-                "hold exact origins like https://app.example.org, lower case, without a path"
-            )
-    return _list(value)
+    origins = _list(value)
+    if not all(_ORIGIN.fullmatch(origin) for origin in origins):
+        raise ValueError(
+            "hold exact origins like https://app.example.org or capacitor://localhost, lower case,"
+            " without a path"
+        )
+    return origins
 
 
 def _networks(value: str) -> tuple[Network, ...]:
@@ -142,7 +146,7 @@ class ServiceSettings:
     public_ws_url: str | None = _variable("PUBLIC_WS_URL", _ws_url, None)
     cors_allowed_origins: tuple[str, ...] = _variable("CORS_ALLOWED_ORIGINS", _origins, "")
     max_request_body_bytes: int = _variable(
-        "MAX_REQUEST_BODY_BYTES", _integer(1024, 16_777_216), "65536"
+        "MAX_REQUEST_BODY_BYTES", _integer(1, 16_777_216), "65536"
     )
     retention_days_security_events: int = _variable("RETENTION_DAYS_SECURITY_EVENTS", _DAYS, "90")
     secret_manager_emulator: str | None = _variable("SECRET_MANAGER_EMULATOR_HOST", _text, None)
@@ -234,7 +238,7 @@ class ChatSettings:
 
 @dataclass(frozen=True, slots=True)
 class SocketSettings:
-    ticket_ttl_seconds: int = _variable("WS_TICKET_TTL_SECONDS", _integer(1, 600), "30")
+    ticket_ttl_seconds: int = _variable("WS_TICKET_TTL_SECONDS", _integer(1, 3600), "30")
     # Empty is not the same as unset: no page of any origin, whatever CORS allows.
     allowed_origins: tuple[str, ...] | None = _variable(
         "WS_ALLOWED_ORIGINS", _origins, None, may_be_empty=True
@@ -247,20 +251,21 @@ class SocketSettings:
     max_frames_per_second: int = _variable("WS_MAX_FRAMES_PER_SECOND", _COUNT, "50")
     max_frame_bytes: int = _variable("WS_MAX_FRAME_BYTES", _integer(1024, 16_777_216), "32768")
     send_buffer_bytes: int = _variable(
-        "WS_SEND_BUFFER_BYTES", _integer(65_536, 268_435_456), "1048576"
+        "WS_SEND_BUFFER_BYTES", _integer(4096, 268_435_456), "1048576"
     )
     ping_seconds: int = _variable("WS_PING_SECONDS", _integer(1, 3600), "25")
     first_frame_seconds: int = _variable("WS_FIRST_FRAME_SECONDS", _integer(1, 3600), "30")
     max_lifetime_seconds: int = _variable("WS_MAX_LIFETIME_SECONDS", _integer(1, 604_800), "3300")
     shutdown_spread_seconds: int = _variable("WS_SHUTDOWN_SPREAD_SECONDS", _integer(0, 60), "5")
-    unverified_max_seconds: int = _variable("WS_UNVERIFIED_MAX_SECONDS", _integer(5, 3600), "30")
+    # Sessions are swept every 2 s and a little: below 3 it would close sockets of a sound house.
+    unverified_max_seconds: int = _variable("WS_UNVERIFIED_MAX_SECONDS", _integer(3, 3600), "30")
 
 
 @dataclass(frozen=True, slots=True)
 class DrainSettings:
     grace_seconds: int = _variable("DRAIN_GRACE_SECONDS", _integer(0, 86_400), "300")
     warning_seconds: tuple[int, ...] = _variable(
-        "DRAIN_WARNING_SECONDS", _warning_seconds, "300,120,60,30,10"
+        "DRAIN_WARNING_SECONDS", _warning_seconds, "300,120,60,30,10", may_be_empty=True
     )
 
 
@@ -394,6 +399,8 @@ def _contradictions(settings: Settings, service: str) -> list[str]:
         settings.socket,
         settings.secret_sources,
     )
+    # wsgateway/framing.py escapes control characters alone, as \u0001; 512 for what stands around.
+    longest_delivery = 6 * chat.message_max_chars + 512
     rows = [
         (settings.database.host is None, "DB_HOST must be set"),
         (
@@ -410,6 +417,11 @@ def _contradictions(settings: Settings, service: str) -> list[str]:
             socket.max_frame_bytes < 12 * chat.message_max_chars + 1024,
             "WS_MAX_FRAME_BYTES must be at least 12 x CHAT_MESSAGE_MAX_CHARS + 1024"
             f" = {12 * chat.message_max_chars + 1024}, to hold the longest message escaped",
+        ),
+        (
+            socket.send_buffer_bytes < longest_delivery,
+            "WS_SEND_BUFFER_BYTES must be at least 6 x CHAT_MESSAGE_MAX_CHARS + 512"
+            f" = {longest_delivery}, to hold the longest message as it is delivered",
         ),
         (
             auth.rate_limit_lockout_max_seconds < auth.rate_limit_lockout_seconds,

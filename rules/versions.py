@@ -9,7 +9,8 @@ from typing import Any
 
 from rules.times import rfc3339
 
-_FORM = re.compile(r"\d{1,9}(\.\d{1,9}){0,7}")
+# 18 digits are a date with its time and more, and fit into a bigint of Postgres.
+_FORM = re.compile(r"\d{1,18}(\.\d{1,18}){0,7}")
 
 
 def version_key(version: str | None) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
-"""Verifies the audit trail: scripts/verify-audit
+"""Verifies the audit trail: scripts/verify_audit
 
-    scripts/verify-audit                     in the database that DB_* names, columns and all
-    scripts/verify-audit --export FILE       the same, and writes it down as JSON lines
-    scripts/verify-audit --file FILE         such a file, without a database
+    scripts/verify_audit                     in the database that DB_* names, columns and all
+    scripts/verify_audit --export FILE       the same, and writes it down as JSON lines
+    scripts/verify_audit --file FILE         such a file, without a database
 
 With `--head ID:HASH` (any number of them) it must also be the chain of which that head was kept
 elsewhere: in the log of the services or of Postgres, in metrics, on paper. Without one, nothing
@@ -55,10 +55,10 @@ def main(arguments: list[str]) -> int:
         found = _in_file(options.file, kept) if options.file else _in_database(options, kept)
     except ConfigurationError as error:
         for problem in error.problems:
-            print(f"verify-audit: {problem}", file=sys.stderr)
+            print(f"verify_audit: {problem}", file=sys.stderr)
         return EXIT_CODE
     except (OSError, UnicodeDecodeError, NotALink, FAILED) as error:
-        print(f"verify-audit: could not look: {str(error).strip()}", file=sys.stderr)
+        print(f"verify_audit: could not look: {str(error).strip()}", file=sys.stderr)
         return COULD_NOT_LOOK
     return _tell(found, kept)
 
@@ -101,7 +101,7 @@ def _tell(found: Found, kept: Mapping[int, bytes]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="scripts/verify-audit", usage=__doc__)
+    parser = argparse.ArgumentParser(prog="scripts/verify_audit", usage=__doc__)
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--file", type=Path)
     where.add_argument("--export", type=Path)

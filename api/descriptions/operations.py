@@ -254,7 +254,7 @@ OPERATIONS = (
     Operation(
         "POST", "/ops/release/rollback", "rollBackRelease",
         "Puts in force what was so before the present release.",
-        {200: "ReleaseOutcome"}, "ops", operator=True, body="Rollback",
+        {200: "ReleaseOutcome"}, "ops", operator=True, body="Rollback", empty_body=True,
         errors=frozenset({"conflict"}),
     ),
     Operation(
@@ -537,7 +537,7 @@ def bodies_and_answers(settings: Settings) -> dict[str, Schema]:
             ),
         ),
         "Rollback": closed(
-            {"reason": ref("ReasonText"), "dry_run": BOOLEAN}, optional=("dry_run",)
+            {"reason": ref("ReasonText"), "dry_run": BOOLEAN}, optional=("reason", "dry_run")
         ),
         "ReleasePolicy": closed(
             {

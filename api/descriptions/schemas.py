@@ -21,7 +21,7 @@ _CONTROL = r"\u0000-\u001f\u007f-\u009f\u2028\u2029\ue000-\uf8ff"
 _AT = r"@\ufe6b\uff20"
 
 _EMAIL_PART = f"[^{_CONTROL}{_SPACE}{_AT}]+"
-VERSION_PATTERN = r"^[0-9]{1,9}(\.[0-9]{1,9}){0,7}$"
+VERSION_PATTERN = r"^[0-9]{1,18}(\.[0-9]{1,18}){0,7}$"
 
 # As rules/fields.py has it.
 WEB_ADDRESS_PATTERN = r"^https?://[!#-;=?-Z\[\]_a-z~%]+$"

@@ -40,8 +40,8 @@ GRANT UPDATE (password_hash, display_name) ON users TO gatehouse_api;
 GRANT SELECT (session_id, user_id, created_at, last_seen_at, expires_at, ip, user_agent,
               client_version, client_content_version, email, display_name, is_admin,
               drain_event_id) ON live_sessions TO gatehouse_api;
-GRANT SELECT (id, user_id, created_at, last_seen_at, expires_at, revoked_at, ip,
-              drain_deadline_at) ON user_sessions TO gatehouse_api;
+GRANT SELECT (id, user_id, created_at, last_seen_at, expires_at, revoked_at, ip, client_version,
+              client_content_version, drain_deadline_at) ON user_sessions TO gatehouse_api;
 GRANT INSERT (user_id, expires_at, idle_expires_at, ip, user_agent, client_version,
               client_content_version) ON user_sessions TO gatehouse_api;
 GRANT UPDATE (last_seen_at, idle_expires_at, revoked_at, revoked_reason) ON user_sessions

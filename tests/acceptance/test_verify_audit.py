@@ -1,8 +1,9 @@
-"""scripts/verify-audit: the database, an export, and what was kept elsewhere."""
+"""scripts/verify_audit: the database, an export, and what was kept elsewhere."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -53,6 +54,13 @@ def as_owner(database: Database, *statements: str) -> None:
         owner.execute("ALTER TABLE admin_action_audit DISABLE TRIGGER ALL")
         for statement in statements:
             owner.execute(statement.encode())
+
+
+def test_the_command_has_one_name_and_hands_on_its_arguments() -> None:
+    command = ROOT / "scripts" / "verify_audit"
+    assert os.access(command, os.X_OK)
+    assert command.read_text().endswith('-m scripts.verify_audit "$@"\n')
+    assert not command.with_name("verify-audit").exists()
 
 
 def test_an_intact_trail_is_exported_and_verified_without_its_database(
@@ -144,6 +152,6 @@ def test_what_it_cannot_read_is_not_intact(
         spoilt.write_bytes(content)
         code, [line] = verify("--file", str(spoilt))
         assert code == 2
-        assert line.startswith("verify-audit: could not look: ")
+        assert line.startswith("verify_audit: could not look: ")
     assert verify("--file", str(tmp_path / "missing"))[0] == 2
     assert verify("--head", "10:abc")[0] == 64

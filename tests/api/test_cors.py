@@ -13,7 +13,7 @@ from tests.support.databases import cloned_database
 from tests.support.processes import Processes
 from tests.support.raw_http import Answer, Connection
 
-ALLOWED = ["https://app.example.org", "http://127.0.0.1:5173"]
+ALLOWED = ["https://app.example.org", "http://127.0.0.1:5173", "capacitor://localhost"]
 OTHERS = [
     "null",
     "*",
@@ -31,6 +31,10 @@ OTHERS = [
     "HTTPS://APP.EXAMPLE.ORG",
     "https://App.example.org",
     "http://127.0.0.1",
+    "http://localhost",
+    "ionic://localhost",
+    "capacitor://localhost:8080",
+    "capacitor://localhost/",
     "https://app.example.org, https://app.example.org",
     "https://app.example.org https://evil.example",
 ]

@@ -160,6 +160,26 @@ class TestClients:
         shown = desk.http.get(f"/ops/drains/{drain_id}", headers=OPS).json
         assert [one["outcome"] for one in shown["receipts"]] == ["cancelled", "cancelled", None]
 
+    @pytest.mark.parametrize("silent", [{}, {"X-Client-Version": ""}], ids=["left out", "empty"])
+    def test_a_ticket_that_names_no_version_makes_nobody_outdated(
+        self, desk: Desk, silent: dict[str, str]
+    ) -> None:
+        session = desk.register(NEW)
+        ticket = desk.http.post("/auth/ws-ticket", token=session["access_token"], headers=silent)
+        assert ticket.status == 201
+        assert desk.people.one("SELECT client_version FROM user_sessions") == "2.0"
+        # The socket has what its own ticket named.
+        assert desk.people.one("SELECT client_version FROM ws_tickets") is None
+        drain_id = desk.started_for("2.0", grace=60)
+        assert desk.http.get(f"/ops/drains/{drain_id}", headers=OPS).json["enrolled"] == 0
+
+    def test_a_call_that_names_no_version_is_no_update(self, desk: Desk) -> None:
+        session = desk.register(OLD)
+        drain_id = desk.started_for("2.0", grace=60)
+        assert desk.refresh(session, {}).status == 200
+        shown = desk.http.get(f"/ops/drains/{drain_id}", headers=OPS).json
+        assert [one["outcome"] for one in shown["receipts"]] == [None]
+
     def test_an_outdated_client_that_logs_in_too_late_must_update(self, desk: Desk) -> None:
         desk.started_for("2.0", grace=0)
         body = {"email": new_email(), "password": PASSWORD, "display_name": "Ada"}
@@ -200,6 +220,13 @@ class TestTheWayBack:
         assert {answer.status for answer in answers} == {200}
         assert len({answer.json["refresh_token"] for answer in answers}) == 1
         assert desk.people.one("SELECT count(*) FROM live_sessions") == 1
+
+    def test_whoever_comes_back_and_names_no_version_runs_what_it_ran(self, desk: Desk) -> None:
+        session = desk.register(NEW)
+        desk.start(grace_seconds=0)
+        back = desk.refresh(session, {}).json
+        shown = desk.http.get("/auth/me", token=back["access_token"]).json
+        assert shown["session"]["client_version"] == "2.0"
 
     def test_a_spent_token_ends_the_way_back(self, database: Database, desk: Desk) -> None:
         session = desk.register()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -214,11 +215,41 @@ class TestOperators:
         session = gatehouse.register()
         gatehouse.shut()
         assert gatehouse.me(session, OLD) == 426
-        assert gatehouse.ops("rollback", {}).error["details"] == {"field": "reason"}
+        assert gatehouse.ops("rollback", {"reason": " "}).error["details"] == {"field": "reason"}
         assert gatehouse.ops("rollback", {"reason": "it crashes"}).status == 200
         assert gatehouse.me(session, OLD) == 200
         again = gatehouse.ops("rollback", {"reason": "it crashes"})
         assert again.error["code"] == "conflict"
+
+    @pytest.mark.parametrize(
+        ("body", "reason"),
+        [((), None), (({},), None), (({"reason": "it crashes"},), "it crashes")],
+        ids=["no body", "empty", "with a reason"],
+    )
+    def test_a_rollback_needs_no_reason_and_records_one(
+        self, gatehouse: Gatehouse, body: tuple[dict[str, str], ...], reason: str | None
+    ) -> None:
+        gatehouse.shut()
+        done = gatehouse.http.post("/ops/release/rollback", *body, ops_token=OPS_TOKEN)
+        assert done.status == 200
+        record = gatehouse.http.get("/ops/release/status", ops_token=OPS_TOKEN).json["releases"][0]
+        assert (record["action"], record["reason"]) == ("rollback", reason)
+        audit = gatehouse.http.get("/ops/audit?action=release.rollback", ops_token=OPS_TOKEN).json
+        row = audit["audit"][0]
+        assert (row["id"], row["reason"]) == (done.json["audit_id"], reason)
+
+    def test_an_activation_that_has_to_wait_holds_up_nobody_for_longer_than_a_second(
+        self, gatehouse: Gatehouse
+    ) -> None:
+        """Whoever logs in waits behind it."""
+        with gatehouse.people.owner.transaction():
+            gatehouse.people.owner.execute("SELECT hold_release_policy()")
+            started = time.monotonic()
+            answer = gatehouse.ops("activate", {**GATE, "grace_seconds": 0})
+            waited = time.monotonic() - started
+        assert (answer.status, answer.error["code"]) == (503, "unavailable")
+        assert 1 <= waited < 2.5
+        assert gatehouse.shut()["audit_id"] is not None
 
     @pytest.mark.parametrize(
         ("body", "field"),

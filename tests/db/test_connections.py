@@ -93,6 +93,13 @@ class TestAConnection:
             "application_name": "test-pool",
         }
 
+    def test_no_function_waits_longer_for_a_lock_than_its_connection(
+        self, environment: dict[str, str]
+    ) -> None:
+        with pool_on(environment) as pool:
+            settings = "array_to_string(proconfig, ' ') LIKE '%lock_timeout%'"
+            assert answer(pool, f"SELECT count(*) FROM pg_proc WHERE {settings}") == 0
+
     def test_a_statement_that_takes_too_long_is_cut_and_counts_as_unavailable(
         self, environment: dict[str, str]
     ) -> None:

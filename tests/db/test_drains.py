@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 
 from db.audit import verify
 from db.drains import Drain, cancel_drain, find_drain, list_receipts, start_drain
-from db.operators import Operator
+from db.operators import Operator, UserAct, act_on_user
 from db.sessions import ClientInfo, SessionTerms, open_session, update_client_version
 from tests.support.databases import Database
 from tests.support.processes import wait_until
@@ -188,6 +188,91 @@ class TestEnrolment:
         with database.connect("api") as api:
             update_client_version(api, ada.session_id, ClientInfo(None, None, "2", None))
         assert desk.outcomes(drain_id) == {ada.session_id: None}
+
+
+def by_hand(database: Database, user_id: int) -> None:
+    with database.connect("owner") as owner:
+        owner.execute("UPDATE users SET is_admin = true WHERE id = %s", [user_id])
+
+
+def by_script(database: Database, user_id: int) -> None:
+    """What scripts/make-admin does."""
+    with database.connect("owner") as owner:
+        act_on_user(owner, OLGA, UserAct.ADMIN, user_id, "she moderates", is_admin=True)
+
+
+class TestWhoeverBecomesAnAdministrator:
+    @pytest.mark.parametrize("become", [by_hand, by_script])
+    def test_is_let_go_with_all_sessions_and_nobody_else(
+        self,
+        database: Database,
+        desk: Desk,
+        people: People,
+        become: Callable[[Database, int], None],
+    ) -> None:
+        ada, bob = people.person("Ada"), people.person("Bob")
+        drain_id = desk.started(grace=1)
+        with database.connect("api") as api, api.transaction():
+            late = open_session(
+                api,
+                ada.user_id,
+                checked_hash="nobody logs in with it",
+                client=ClientInfo(None, None, None, None),
+                terms=TERMS,
+            )
+        assert late is not None
+        become(database, ada.user_id)
+        assert desk.outcomes(drain_id) == {
+            ada.session_id: "cancelled",
+            late.id: "cancelled",
+            bob.session_id: None,
+        }
+        wait_until(desk.finish, "the drain is over")
+        assert (desk.lives(ada.session_id), desk.lives(late.id)) == (True, True)
+        assert not desk.lives(bob.session_id)
+        assert desk.outcomes(drain_id)[ada.session_id] == "cancelled"
+
+    def test_after_the_deadline_is_drained_like_everybody(self, desk: Desk, people: People) -> None:
+        ada = people.person()
+        drain_id = desk.started(grace=0)
+        make_admin(people, ada.user_id)
+        assert desk.outcomes(drain_id) == {ada.session_id: None}
+        assert not desk.lives(ada.session_id)
+
+    def test_too_late_for_having_waited_is_too_late(
+        self, database: Database, desk: Desk, people: People
+    ) -> None:
+        ada = people.person()
+        drain_id = desk.started(grace=1)
+        with database.connect() as other, ThreadPoolExecutor(1) as pool:
+            with other.transaction():
+                other.execute(
+                    "SELECT FROM user_sessions WHERE id = %s FOR UPDATE", [ada.session_id]
+                )
+                making = pool.submit(by_hand, database, ada.user_id)
+                wait_until(lambda: people.waiting() == 1, "the operator waits")
+                wait_until(lambda: not desk.lives(ada.session_id), "the deadline has passed")
+            making.result()
+        assert desk.outcomes(drain_id) == {ada.session_id: None}
+        assert not desk.lives(ada.session_id)
+
+    @pytest.mark.parametrize("become", [by_hand, by_script])
+    def test_while_a_drain_begins_waits_for_it_and_is_let_go(
+        self,
+        database: Database,
+        desk: Desk,
+        people: People,
+        become: Callable[[Database, int], None],
+    ) -> None:
+        ada = people.person()
+        with database.connect("api") as api, ThreadPoolExecutor(1) as pool:
+            with api.transaction():
+                drain_id = start_drain(api, OLGA, "a release", scope="all", grace_seconds=60)
+                making = pool.submit(become, database, ada.user_id)
+                wait_until(lambda: people.waiting() == 1, "the operator waits")
+            making.result()
+        assert drain_id is not None
+        assert desk.outcomes(drain_id) == {ada.session_id: "cancelled"}
 
 
 class TestRaces:

@@ -45,6 +45,10 @@ VERSIONS = (
     "x",
     "1.",
     "2.0.1",
+    "1.10.20261124123045",
+    "1.10.20261124123046",
+    "9" * 18,
+    "9" * 19,
 )
 
 
@@ -135,7 +139,7 @@ class TestTheGate:
         self, desk: Desk, database: Database
     ) -> None:
         now = datetime(2026, 11, 24, tzinfo=UTC)
-        minima = (None, "1.10", "2", "0")
+        minima = (None, "1.10", "1.10.20261124123046", "2", "0")
         with database.connect() as owner:
             for minimum, floor, late in itertools.product(minima, minima, (None, -1, 0, 1)):
                 enforce_after = None if late is None else now + timedelta(seconds=late)

@@ -448,3 +448,23 @@ class TestRaces:
         live = find_live_session(api, session.id)
         assert live is not None
         assert (live.client_version, live.client_content_version) == ("2.0", "7")
+
+    def test_what_a_refresh_does_not_name_stays_as_it_was_said(
+        self, api: Connection, ann: User
+    ) -> None:
+        session = opened(api, ann)
+        token = session.refresh_token
+        for version, content_version, kept in (
+            ("2.0", "7", ("2.0", "7")),
+            (None, "8", ("2.0", "8")),
+            ("2.1", None, ("2.1", "8")),
+            (None, None, ("2.1", "8")),
+        ):
+            client = ClientInfo(None, None, version, content_version)
+            with api.transaction():
+                refreshed = refresh_session(api, token, grace_seconds=60, client=client)
+            assert refreshed.refresh_token is not None
+            token = refreshed.refresh_token
+            live = find_live_session(api, session.id)
+            assert live is not None
+            assert (live.client_version, live.client_content_version) == kept

@@ -228,7 +228,7 @@ def test_a_gateway_that_cannot_check_its_sessions_closes_its_sockets_with_1013(
     own_postgres: EmbeddedPostgres, start_gateway: StartGateway, sockets: Sockets, how: str
 ) -> None:
     database = migrated(own_postgres)
-    _, port = start_gateway(database, WS_UNVERIFIED_MAX_SECONDS="5")
+    _, port = start_gateway(database, WS_UNVERIFIED_MAX_SECONDS="3")
     with People(database) as people:
         ada = people.person()
         channel = people.channel(ada)

@@ -126,6 +126,17 @@ class TestTheFrames:
             receipt = kept[person.session_id]
             assert receipt["notified_at"] < receipt["closed_at"] < receipt["revoked_at"]
 
+    def test_without_warnings_it_begins_and_ends_all_the_same(
+        self, database: Database, people: People, start_gateway: StartGateway, sockets: Sockets
+    ) -> None:
+        _, port = start_gateway(database, DRAIN_WARNING_SECONDS="")
+        opened = sockets.admitted(port, people.ticket(people.person()))
+        drain_id = start(database, grace=2)
+        opened.receive("drain_started")
+        assert opened.closed(10) == (4510, "drained")
+        assert not [frame for frame in opened.unread if frame["type"] == "drain_warning"]
+        wait_until(lambda: status(people, drain_id) == "completed", "it is completed", 15)
+
     def test_warnings_come_at_the_seconds_that_are_set(
         self, database: Database, people: People, start_gateway: StartGateway, sockets: Sockets
     ) -> None:

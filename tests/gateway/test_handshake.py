@@ -215,20 +215,21 @@ class TestHealth:
         assert_decent(answer)
 
 
+ALLOWED_ORIGINS = ("https://app.example.org", "http://localhost:3000", "capacitor://localhost")
+
+
 class TestOrigins:
     @pytest.fixture
     def port(self, database: Database, start_gateway: StartGateway) -> int:
-        _, port = start_gateway(
-            database, WS_ALLOWED_ORIGINS="https://app.example.org,http://localhost:3000"
-        )
+        _, port = start_gateway(database, WS_ALLOWED_ORIGINS=",".join(ALLOWED_ORIGINS))
         return port
 
     def test_an_allowed_origin_and_a_client_without_one_get_in(
         self, people: People, port: int, sockets: Sockets
     ) -> None:
         ada = people.person()
-        for headers in ({"Origin": "https://app.example.org"}, {"Origin": "http://localhost:3000"}):
-            sockets.admitted(port, people.ticket(ada), headers=headers)
+        for origin in ALLOWED_ORIGINS:
+            sockets.admitted(port, people.ticket(ada), headers={"Origin": origin})
         sockets.admitted(port, people.ticket(ada))
 
     @pytest.mark.parametrize(
@@ -240,6 +241,9 @@ class TestOrigins:
             "https://app.example.org.evil.example",
             "https://app.example.org/",
             "https://APP.example.org",
+            "http://localhost",
+            "ionic://localhost",
+            "capacitor://localhost:8080",
             "null",
             "",
         ],

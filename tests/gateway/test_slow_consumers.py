@@ -79,6 +79,16 @@ def test_one_who_does_not_read_is_closed_with_4408_while_the_others_go_on(crowd:
     assert crowd.reader.is_alive()
 
 
+def test_the_smallest_buffer_is_room_enough_for_one_who_reads(
+    house: House, start_gateway: StartGateway, sockets: Sockets
+) -> None:
+    _, port = start_gateway(house.database, WS_SEND_BUFFER_BYTES="12512")
+    crowd = Crowd(house, port, sockets)
+    for _ in range(20):
+        crowd.people.fill(crowd.ada, crowd.channel, 1, "\x01" * 2000)
+        assert len(crowd.reader.receive("message")["content"]) == 2000
+
+
 def test_one_who_never_reads_again_is_soon_gone_from_the_gateway(crowd: Crowd) -> None:
     crowd.sleeper()
     assert crowd.present() == 2

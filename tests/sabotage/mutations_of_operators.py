@@ -141,7 +141,7 @@ MUTATIONS_OF_OPERATORS = (
     Mutation(
         "version-that-is-none-counts-as-zero",
         "db/sql/ops/revoke_below_version.sql",
-        "p_version_below => substring(:'version' FROM '^([0-9]{1,9}(?:\\.[0-9]{1,9}){0,7})$')",
+        "p_version_below => substring(:'version' FROM '^([0-9]{1,18}(?:\\.[0-9]{1,18}){0,7})$')",
         "p_version_below => :'version'",
         (_PSQL,),
         "a mistyped version must not look like success",
@@ -181,7 +181,7 @@ MUTATIONS_OF_OPERATORS = (
     Mutation(
         "every-version-by-its-name",
         "db/sql/queries/metrics.sql",
-        "    CASE WHEN named.client_version ~ '^[0-9]{1,9}(\\.[0-9]{1,9}){0,7}$'"
+        "    CASE WHEN named.client_version ~ '^[0-9]{1,18}(\\.[0-9]{1,18}){0,7}$'"
         " THEN named.client_version END\n",
         "    named.client_version\n",
         (_METRICS,),

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from ipaddress import ip_network
+from uuid import UUID
 
 import pytest
 
+from rules.fields import DISPLAY_NAME_MAX_CHARS, MAX_ID
+from rules.log_entry import Entry
 from rules.settings import KNOWN_NAMES, ConfigurationError, Settings, load
+from wsgateway.framing import text_frame
 
 LAPTOP = {"APP_ENV": "development", "DB_HOST": "127.0.0.1", "JWT_SECRET": "l" * 32}
 PRODUCTION = {
@@ -87,6 +92,23 @@ class TestWhatIsRead:
         assert settings.drain.warning_seconds == (300, 60, 10)
 
     @pytest.mark.parametrize(
+        "origin",
+        [
+            "https://app.example.org",
+            "http://[::1]:5173",
+            "capacitor://localhost",
+            "ionic://localhost",
+            "tauri://localhost:1420",
+            "app://my_app",
+            "chrome-extension://abcdefghijklmnop",
+            "x-app+v1.2://name",
+        ],
+    )
+    def test_an_origin_may_be_an_apps(self, origin: str) -> None:
+        for name in ("CORS_ALLOWED_ORIGINS", "WS_ALLOWED_ORIGINS"):
+            assert load({**LAPTOP, name: origin}, "gateway").socket_origins == (origin,)
+
+    @pytest.mark.parametrize(
         ("socket", "expected"),
         [(None, "https://a.example.org"), ("https://b.example.org", "https://b.example.org")],
     )
@@ -131,6 +153,17 @@ class TestWhatIsRefused:
             ("CORS_ALLOWED_ORIGINS", "https://a.example.org/"),
             ("CORS_ALLOWED_ORIGINS", "https://A.example.org"),
             ("CORS_ALLOWED_ORIGINS", "null"),
+            ("CORS_ALLOWED_ORIGINS", "https://*"),
+            ("CORS_ALLOWED_ORIGINS", "https://*.example.org"),
+            ("CORS_ALLOWED_ORIGINS", "*://app.example.org"),
+            ("CORS_ALLOWED_ORIGINS", "capacitor://localhost/"),
+            ("CORS_ALLOWED_ORIGINS", "Capacitor://localhost"),
+            ("CORS_ALLOWED_ORIGINS", "capacitor://"),
+            ("CORS_ALLOWED_ORIGINS", "capacitor:localhost"),
+            ("CORS_ALLOWED_ORIGINS", "1app://localhost"),
+            ("CORS_ALLOWED_ORIGINS", "file://"),
+            ("CORS_ALLOWED_ORIGINS", "https://me@app.example.org"),
+            ("CORS_ALLOWED_ORIGINS", "https://app.example.org:\u0661"),
             ("WS_ALLOWED_ORIGINS", "a.example.org"),
             ("WS_ALLOW_TICKET_IN_QUERY", "yes"),
             ("PUBLIC_WS_URL", "https://live.example.org/ws"),
@@ -139,6 +172,8 @@ class TestWhatIsRefused:
             ("OPS_ALLOWED_NETWORKS", "the office"),
             ("DB_SSLMODE", "on"),
             ("DB_CONNECT_TIMEOUT", "1"),
+            ("WS_SEND_BUFFER_BYTES", "4095"),
+            ("WS_UNVERIFIED_MAX_SECONDS", "2"),
             ("DRAIN_WARNING_SECONDS", "300,soon"),
             ("JWT_SECRET_SECRET_REF", "projects/p/secrets/jwt"),
             ("JWT_SECRET_SECRET_REF", "projects/p/secrets/jwt/versions/0x1"),
@@ -159,6 +194,11 @@ class TestWhatIsRefused:
                 {"CHAT_MESSAGE_MAX_CHARS": "4000"},
                 "WS_MAX_FRAME_BYTES must be at least 12 x CHAT_MESSAGE_MAX_CHARS + 1024 = 49024,"
                 " to hold the longest message escaped",
+            ),
+            (
+                {"WS_SEND_BUFFER_BYTES": "12511"},
+                "WS_SEND_BUFFER_BYTES must be at least 6 x CHAT_MESSAGE_MAX_CHARS + 512 = 12512,"
+                " to hold the longest message as it is delivered",
             ),
             (
                 {"AUTH_RATE_LIMIT_LOCKOUT_SECONDS": "7200"},
@@ -186,6 +226,37 @@ class TestWhatIsRefused:
         enough = {"CHAT_MESSAGE_MAX_CHARS": "4000", "WS_MAX_FRAME_BYTES": "49024"}
         assert load({**LAPTOP, **enough}, "gateway").socket.max_frame_bytes == 49024
         assert len(problems({**LAPTOP, **enough, "WS_MAX_FRAME_BYTES": "49023"})) == 1
+
+    def test_a_buffer_that_just_holds_the_longest_message_is_enough(self) -> None:
+        settings = load({**LAPTOP, "WS_SEND_BUFFER_BYTES": "12512"}, "gateway")
+        longest = Entry(
+            channel_id=MAX_ID,
+            seq=MAX_ID,
+            kind="message",
+            sender_id=MAX_ID,
+            sender_name="\N{GRINNING FACE}" * DISPLAY_NAME_MAX_CHARS,
+            content="\x01" * settings.chat.message_max_chars,
+            client_msg_id=UUID(int=2**128 - 1),
+            target_seq=None,
+            created_at=datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+        )
+        assert len(text_frame(longest.as_object())) <= settings.socket.send_buffer_bytes
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("WS_UNVERIFIED_MAX_SECONDS", "3"),
+            ("MAX_REQUEST_BODY_BYTES", "1"),
+            ("WS_TICKET_TTL_SECONDS", "3600"),
+            ("DRAIN_WARNING_SECONDS", ""),
+        ],
+    )
+    def test_what_works_is_let_be(self, name: str, value: str) -> None:
+        load({**LAPTOP, name: value}, "gateway")
+
+    def test_small_messages_need_a_small_buffer(self) -> None:
+        small = {"CHAT_MESSAGE_MAX_CHARS": "500", "WS_SEND_BUFFER_BYTES": "4096"}
+        assert load({**LAPTOP, **small}, "gateway").socket.send_buffer_bytes == 4096
 
     def test_every_problem_of_a_start_is_told_at_once(self) -> None:
         told = problems(

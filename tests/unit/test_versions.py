@@ -23,9 +23,12 @@ POLICY = ReleasePolicy(
 
 class TestOrder:
     def test_parts_are_compared_as_numbers(self) -> None:
-        ascending = ["0.9", "1", "1.0.1", "1.2", "1.9.9", "1.10", "2", "10", "999999999.1"]
+        ascending = ["0.9", "1", "1.0.1", "1.2", "1.9.9", "1.10", "2", "10", "9" * 18]
         for older, newer in pairwise(ascending):
             assert version_key(older) < version_key(newer)
+
+    def test_a_part_may_be_a_date_with_its_time(self) -> None:
+        assert version_key("1.0.20261124123045") < version_key("1.0.20261124123046")
 
     @pytest.mark.parametrize(
         ("one", "other"), [("1", "1.0.0"), ("1.2", "1.2.0"), ("0", "0.0"), ("01.002", "1.2")]
@@ -37,7 +40,7 @@ class TestOrder:
         "version",
         [
             *(None, "", "1.", ".1", "1..2", "v1", "1.2-beta", "1.2\n", " 1", "-1", "1,2"),
-            *("\u0661", "1" * 10, ".".join("123456789"), "9" * 5000),
+            *("\u0661", "1" * 19, ".".join("123456789"), "9" * 5000),
         ],
     )
     def test_what_cannot_be_read_counts_as_0_and_is_not_kept(self, version: str | None) -> None:
@@ -45,7 +48,7 @@ class TestOrder:
         assert readable_version(version) is None
 
     def test_what_can_be_read_is_kept_as_it_was_said(self) -> None:
-        for version in ("0", "1.02", "999999999.999999999", "1.2.3.4.5.6.7.8"):
+        for version in ("0", "1.02", "1.0.20261124123045", "9" * 18, "1.2.3.4.5.6.7.8"):
             assert readable_version(version) == version
 
     @FEW

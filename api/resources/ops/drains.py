@@ -8,7 +8,7 @@ from psycopg import Connection
 
 from api.context import Request, Response
 from api.ops_acts import act, operator, record
-from api.request_input import Query, read_body
+from api.request_input import Query, read_body, read_optional_body
 from api.resources.ops.sessions import optional_time
 from api.services import Services
 from db import audit
@@ -114,11 +114,9 @@ class CancelDrain:
         self._services = services
 
     def on_post(self, req: Request, resp: Response, drain_id: int) -> None:
-        reason = None
-        if req.content_length:
-            body = read_body(req)
-            reason = body.optional("reason", fields.reason)
-            body.end()
+        body = read_optional_body(req)
+        reason = body.optional("reason", fields.reason)
+        body.end()
 
         def cancel(connection: Connection) -> tuple[Drain, audit.Head]:
             verdict, head = cancel_drain(connection, operator(req), reason, drain_id)

@@ -13,7 +13,7 @@ from rules import fields
 from rules.times import rfc3339
 
 DEFAULT_PAGE, LARGEST_PAGE = 50, 200
-# In pages of ten thousand; a longer chain is verified in ranges, or by scripts/verify-audit.
+# In pages of ten thousand; a longer chain is verified in ranges, or by scripts/verify_audit.
 MOST_VERIFIED_AT_ONCE = 1_000_000
 
 

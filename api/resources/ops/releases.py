@@ -6,7 +6,7 @@ from typing import Any
 
 from api.context import Request, Response
 from api.ops_acts import operator
-from api.request_input import read_body
+from api.request_input import read_body, read_optional_body
 from api.resources.ops.drains import DRAIN_RETRY_SECONDS
 from api.services import Services
 from db import audit
@@ -96,7 +96,7 @@ class Activate:
 
 
 class Rollback:
-    """POST /ops/release/rollback {reason, dry_run?}: the policy that was in force before."""
+    """POST /ops/release/rollback {reason?, dry_run?}: the policy that was in force before."""
 
     for_operators = True
 
@@ -104,8 +104,8 @@ class Rollback:
         self._services = services
 
     def on_post(self, req: Request, resp: Response) -> None:
-        body = read_body(req)
-        reason = body.required("reason", fields.reason)
+        body = read_optional_body(req)
+        reason = body.optional("reason", fields.reason)
         dry_run = body.optional("dry_run", fields.boolean) or False
         body.end()
         outcome = in_transaction(

@@ -3,10 +3,10 @@
 -- db/sql/ops call the same functions.
 
 -- Sorts like the versions do: 1.2 equals 1.2.0; missing or unreadable counts as 0.
-CREATE FUNCTION version_key(p_version text) RETURNS integer[]
+CREATE FUNCTION version_key(p_version text) RETURNS bigint[]
 LANGUAGE sql IMMUTABLE
-RETURN CASE WHEN p_version ~ '^[0-9]{1,9}(\.[0-9]{1,9}){0,7}$'
-    THEN string_to_array(regexp_replace(p_version, '^0+(\.0+)*$|(\.0+)+$', ''), '.')::integer[]
+RETURN CASE WHEN p_version ~ '^[0-9]{1,18}(\.[0-9]{1,18}){0,7}$'
+    THEN string_to_array(regexp_replace(p_version, '^0+(\.0+)*$|(\.0+)+$', ''), '.')::bigint[]
     ELSE '{}' END;
 
 -- One-time tokens with which somebody sets a new password.
@@ -66,6 +66,10 @@ BEGIN
     -- No endpoint makes administrators, so whoever took over a service makes none either.
     IF p_action = 'admin' AND session_user IN ('gatehouse_api', 'gatehouse_gateway') THEN
         RAISE insufficient_privilege USING MESSAGE = 'only the owner makes administrators';
+    END IF;
+    -- As before every UPDATE of that column (0012_drains.sql), and before the user's row.
+    IF p_action = 'admin' THEN
+        PERFORM pg_advisory_xact_lock_shared(72013004);
     END IF;
     PERFORM u.id FROM users u WHERE u.id = p_user_id FOR NO KEY UPDATE;
     IF NOT FOUND THEN

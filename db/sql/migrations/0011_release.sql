@@ -27,7 +27,7 @@ CREATE TABLE release_records (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     action text NOT NULL,
     actor text NOT NULL,
-    reason text,                             -- of a rollback
+    reason text,                             -- of a rollback, where one was given
     request_id text,
     previous_id bigint REFERENCES release_records,  -- in force before; where a rollback leads to
     restored_id bigint REFERENCES release_records,  -- what a rollback went back to; null: to nothing
@@ -208,7 +208,6 @@ CREATE FUNCTION activate_release(
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
-SET lock_timeout = '4s'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -291,7 +290,6 @@ CREATE FUNCTION roll_back_release(
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
-SET lock_timeout = '4s'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -300,7 +298,8 @@ DECLARE
     v_restored_id bigint;
     v_outdated jsonb;
 BEGIN
-    PERFORM require_actor(p_actor, p_reason);
+    -- An activation needs no reason either; but a blank one is none.
+    PERFORM require_actor(p_actor, coalesce(p_reason, 'left out'));
     PERFORM pg_advisory_xact_lock(72013004);
     SELECT p.* INTO v_old FROM release_policy p;
     IF v_old.release_id IS NULL THEN

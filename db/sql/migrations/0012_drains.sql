@@ -126,7 +126,6 @@ CREATE FUNCTION start_drain(
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
-SET lock_timeout = '4s'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -223,8 +222,75 @@ $$;
 CREATE TRIGGER late_session_is_enrolled BEFORE INSERT ON user_sessions
     FOR EACH ROW EXECUTE FUNCTION enrol_late_session();
 
--- What a refresh or a ticket says of the client. One that was outdated for the drain it is in, and no
--- longer is, is let go before the deadline; the receipt stays, its outcome is `cancelled`.
+-- Lets sessions go that need not leave, before the deadline; their receipts stay, with the outcome
+-- `cancelled`. The caller has locked the sessions.
+CREATE FUNCTION release_from_drain(p_drain_id bigint, p_session_ids bigint[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, public, pg_temp
+AS $$
+BEGIN
+    UPDATE user_sessions SET drain_event_id = NULL, drain_deadline_at = NULL
+    WHERE id = ANY (p_session_ids);
+    -- In the order of note_drain_receipts.
+    PERFORM r.session_id FROM publish_drain_session_audit r
+    WHERE r.drain_id = p_drain_id AND r.session_id = ANY (p_session_ids)
+    ORDER BY r.session_id FOR NO KEY UPDATE;
+    UPDATE publish_drain_session_audit SET outcome = 'cancelled'
+    WHERE drain_id = p_drain_id AND session_id = ANY (p_session_ids);
+END;
+$$;
+
+-- Somebody who becomes an administrator while a drain runs is exempt from it like one who was so
+-- before, whoever makes them one and how. First the lock of whoever opens a session, before the
+-- user's row: a drain that is just beginning or ending is waited for, then seen.
+CREATE FUNCTION hold_drains() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(72013004);
+    RETURN NULL;
+END;
+$$;
+
+CREATE FUNCTION release_new_admins() RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp
+AS $$
+DECLARE
+    v_drain publish_drain_events;
+    v_session_ids bigint[];
+BEGIN
+    SELECT d.* INTO v_drain FROM publish_drain_events d WHERE d.status = 'draining';
+    v_session_ids := ARRAY(
+        SELECT s.id
+        FROM new_rows n
+        JOIN old_rows o ON o.id = n.id AND n.is_admin AND NOT o.is_admin
+        JOIN user_sessions s ON s.user_id = n.id
+        WHERE s.drain_event_id = v_drain.id AND s.revoked_at IS NULL
+        ORDER BY s.id
+        FOR NO KEY UPDATE OF s
+    );
+    -- By the clock as it is now that nothing more has to be waited for.
+    IF v_session_ids <> '{}' AND v_drain.deadline > clock_timestamp() THEN
+        PERFORM release_from_drain(v_drain.id, v_session_ids);
+    END IF;
+    RETURN NULL;
+END;
+$$;
+
+-- No service may write this column.
+CREATE TRIGGER new_admins_hold_drains BEFORE UPDATE OF is_admin ON users
+    FOR EACH STATEMENT EXECUTE FUNCTION hold_drains();
+CREATE TRIGGER new_admins_are_released AFTER UPDATE ON users
+    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT WHEN (session_user NOT IN ('gatehouse_api', 'gatehouse_gateway'))
+    EXECUTE FUNCTION release_new_admins();
+
+-- What a refresh or a ticket says of the client; of what it does not name, null, the session keeps
+-- what was said last. One that was outdated for the drain it is in, and no longer is, is let go before
+-- the deadline.
 CREATE FUNCTION note_client_version(
     p_session_id bigint, p_version text, p_content_version text
 ) RETURNS void
@@ -234,11 +300,18 @@ SET search_path = pg_catalog, public, pg_temp
 AS $$
 DECLARE
     v_session user_sessions;
+    v_version text;
+    v_content_version text;
     v_drain publish_drain_events;
 BEGIN
     -- Locked by itself: the statements below then see the drain that may have been waited for.
     SELECT s.* INTO v_session FROM user_sessions s
     WHERE s.id = p_session_id FOR NO KEY UPDATE;
+    v_version := coalesce(p_version, v_session.client_version);
+    v_content_version := coalesce(p_content_version, v_session.client_content_version);
+    UPDATE user_sessions
+    SET client_version = v_version, client_content_version = v_content_version
+    WHERE id = p_session_id;
     SELECT d.* INTO v_drain FROM publish_drain_events d
     WHERE d.id = v_session.drain_event_id AND d.status = 'draining'
       AND d.deadline > clock_timestamp();
@@ -248,19 +321,10 @@ BEGIN
             v_drain.min_version, v_drain.min_content_version
         )
         AND NOT is_outdated(
-            p_version, p_content_version, v_drain.min_version, v_drain.min_content_version
+            v_version, v_content_version, v_drain.min_version, v_drain.min_content_version
         )
     THEN
-        UPDATE user_sessions
-        SET client_version = p_version, client_content_version = p_content_version,
-            drain_event_id = NULL, drain_deadline_at = NULL
-        WHERE id = p_session_id;
-        UPDATE publish_drain_session_audit SET outcome = 'cancelled'
-        WHERE drain_id = v_drain.id AND session_id = p_session_id;
-    ELSE
-        UPDATE user_sessions
-        SET client_version = p_version, client_content_version = p_content_version
-        WHERE id = p_session_id;
+        PERFORM release_from_drain(v_drain.id, ARRAY[p_session_id]);
     END IF;
 END;
 $$;
@@ -347,7 +411,6 @@ RETURNS TABLE (drain_id bigint, audit_id bigint, audit_hash bytea)
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
-SET lock_timeout = '4s'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -402,7 +465,6 @@ CREATE FUNCTION cancel_drain(
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
-SET lock_timeout = '4s'
 AS $$
 #variable_conflict use_column
 DECLARE

@@ -26,7 +26,6 @@ CREATE FUNCTION activate_release_with_drain(
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
-SET lock_timeout = '4s'
 AS $$
 #variable_conflict use_column
 DECLARE

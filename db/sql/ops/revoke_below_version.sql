@@ -7,6 +7,6 @@ SELECT matched, revoked, audit_id, encode(audit_hash, 'hex') AS audit_hash
 FROM revoke_sessions(
     :'actor', :'reason', NULL, inet_client_addr(), :'dry_run',
     -- What is no version would count as 0, and nothing is below that: better an error.
-    p_version_below => substring(:'version' FROM '^([0-9]{1,9}(?:\.[0-9]{1,9}){0,7})$')
+    p_version_below => substring(:'version' FROM '^([0-9]{1,18}(?:\.[0-9]{1,18}){0,7})$')
 );
 COMMIT;

@@ -2,7 +2,7 @@
 -- By version, the commonest first. What a client calls its version is up to the client: those that
 -- are none count together. Counted first and looked at afterwards: a pattern is slow, a million times.
 SELECT
-    CASE WHEN named.client_version ~ '^[0-9]{1,9}(\.[0-9]{1,9}){0,7}$' THEN named.client_version END
+    CASE WHEN named.client_version ~ '^[0-9]{1,18}(\.[0-9]{1,18}){0,7}$' THEN named.client_version END
         AS version,
     sum(named.live)::bigint AS live,
     sum(named.draining)::bigint AS draining

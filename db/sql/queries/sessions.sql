@@ -89,13 +89,15 @@ WHERE d.session_id = %(session_id)s
 SELECT EXISTS (SELECT FROM drained_sessions d WHERE d.session_id = %s)
 
 -- name: insert_returning_session
--- In place of one that a drain ended; it does not live longer than that one would have.
+-- In place of one that a drain ended; it does not live longer than that one would have, and runs what
+-- that one was said to run, unless this call names something else.
 INSERT INTO user_sessions (
     user_id, expires_at, idle_expires_at, ip, user_agent, client_version, client_content_version
 )
 SELECT
     s.user_id, s.expires_at, clock_timestamp() + make_interval(days => %(idle_days)s),
-    %(ip)s, %(user_agent)s, %(client_version)s, %(client_content_version)s
+    %(ip)s, %(user_agent)s, coalesce(%(client_version)s, s.client_version),
+    coalesce(%(client_content_version)s, s.client_content_version)
 FROM user_sessions s
 WHERE s.id = %(session_id)s
 RETURNING id
