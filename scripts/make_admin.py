@@ -4,8 +4,8 @@
 
 With the DB_* of the owner; a service's role may not. The audit row is written in the same
 transaction, and a drain that runs lets them go. Sessions keep the lifetime that they were opened
-with, so whoever becomes one should log in again. Exit codes: 0 done, 1 not done, 64 the command line
-is wrong, 78 the configuration is.
+with, so whoever becomes one should log in again. Exit codes: 0 done, 1 not done, 64 the command
+line is wrong, 78 the configuration is.
 """
 
 from __future__ import annotations

@@ -312,11 +312,14 @@ def test_two_connections_of_an_instance_may_be_the_first_at_once(
 ) -> None:
     """As at a start: the gateway reports, and its listener too."""
     report = "SELECT report_presence('the-same', '{}', '{}', '{}', 0)"
-    with database.connect("gateway") as one, database.connect("gateway") as other:
-        with ThreadPoolExecutor(1) as threads:
-            with one.transaction():
-                one.execute(report)
-                second = threads.submit(other.execute, report)
-                wait_until(lambda: people.waiting() == 1, "the other waits for the first")
-            second.result()
+    with (
+        database.connect("gateway") as one,
+        database.connect("gateway") as other,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        with one.transaction():
+            one.execute(report)
+            second = threads.submit(other.execute, report)
+            wait_until(lambda: people.waiting() == 1, "the other waits for the first")
+        second.result()
     assert people.one("SELECT count(*) FROM gateway_instances WHERE id = 'the-same'") == 1
