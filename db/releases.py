@@ -80,7 +80,8 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`verdict` says what came of it: nothing has changed unless `head` is there.
+    """`verdict` says what came of it: nothing has changed unless `audit_id` is there, the row of
+    this act. `head` is the newest row, the drain's where one began with it.
 
     `outdated` is {"sessions": how many live ones lie below the minima, "by_version": [{
     "client_version", "client_content_version", "sessions"}]}, None after a refusal. `enrolled` of
@@ -92,6 +93,7 @@ class Outcome:
     outdated: dict[str, Any] | None
     drain_id: int | None
     enrolled: int
+    audit_id: int | None
     head: Head | None
 
 
@@ -179,9 +181,9 @@ def _done(connection: Connection, statement: str, by: Operator, values: dict[str
     assert row is not None  # noqa: S101 - the function returns one row
     verdict, outdated = row.pop("verdict"), row.pop("outdated")
     drain_id, enrolled = row.pop("drain_id"), row.pop("enrolled")
-    audit_id, audit_hash = row.pop("audit_id"), row.pop("audit_hash")
-    head = None if audit_id is None else Head(audit_id, bytes(audit_hash))
-    return Outcome(verdict, Release(**row), outdated, drain_id, enrolled, head)
+    audit_id, head_id, head_hash = (row.pop(name) for name in ("audit_id", "head_id", "head_hash"))
+    head = None if head_id is None else Head(head_id, bytes(head_hash))
+    return Outcome(verdict, Release(**row), outdated, drain_id, enrolled, audit_id, head)
 
 
 def _policy_now(row: dict[str, Any] | None) -> PolicyNow:

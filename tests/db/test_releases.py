@@ -278,10 +278,16 @@ class TestActivatingWithADrain:
         ]
         assert [one.drain_id for one in list_releases(desk.api, 10)] == [done.drain_id]
         assert find_release(desk.api)[0] == release
-        actions = people.owner.execute(
-            "SELECT action FROM admin_action_audit WHERE actor = 'olga' ORDER BY id"
+        rows = people.owner.execute(
+            "SELECT id, action, (details->>'enforce_after')::timestamptz, details->>'release_id'"
+            " FROM admin_action_audit WHERE actor = 'olga' ORDER BY id"
         ).fetchall()
-        assert actions == [("release.activate",), ("drain.start",)]
+        assert done.head is not None
+        # The evidence says the moment that is enforced, and the act's own row is its id.
+        assert rows == [
+            (done.audit_id, "release.activate", release.enforce_after, str(release.release_id)),
+            (done.head.id, "drain.start", None, str(release.release_id)),
+        ]
 
     def test_a_second_one_has_to_wait_and_changes_nothing(self, desk: Desk) -> None:
         desk.activate("2.0", "2.0", drain=DrainScope.ALL, grace_seconds=60)

@@ -38,8 +38,8 @@ MUTATIONS_OF_THE_GATE = (
     Mutation(
         "grace-for-nobody",
         _MIGRATION,
-        "            THEN v_now + make_interval(secs => p_grace_seconds)\n",
-        "            THEN v_now\n",
+        "            THEN coalesce(p_enforce_after, v_now + make_interval(secs => p_grace_seconds))\n",
+        "            THEN coalesce(p_enforce_after, v_now)\n",
         (_DB, _API),
         "a minimum is enforced after the grace",
     ),
@@ -223,8 +223,8 @@ MUTATIONS_OF_THE_GATE = (
     Mutation(
         "two-deadlines",
         "db/sql/migrations/0013_release_drain.sql",
-        "          AND enforce_after > v_drain.deadline;\n",
-        "          AND false;\n",
+        "        p_enforce_after => v_drain.deadline\n",
+        "        p_enforce_after => NULL\n",
         (_DB,),
         "gate and drain agree about the deadline",
     ),

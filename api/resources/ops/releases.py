@@ -129,7 +129,7 @@ def _answer(outcome: Outcome) -> dict[str, Any]:
         "drain_id": outcome.drain_id,
         "enrolled": outcome.enrolled,
         "outdated": outcome.outdated,
-        "audit_id": outcome.head.id if outcome.head else None,
+        "audit_id": outcome.audit_id,
     }
 
 

@@ -201,7 +201,8 @@ CREATE FUNCTION activate_release(
     p_notes text,
     p_grace_seconds integer,
     p_allow_regression boolean,
-    p_dry_run boolean
+    p_dry_run boolean,
+    p_enforce_after timestamptz DEFAULT NULL  -- instead of p_grace_seconds from now on
 ) RETURNS TABLE (
     verdict text, policy release_policy, outdated jsonb, audit_id bigint, audit_hash bytea
 )
@@ -247,7 +248,7 @@ BEGIN
         WHEN version_key(v_new.min_supported_version) > version_key(v_new.floor_version)
           OR version_key(v_new.min_supported_content_version)
              > version_key(v_new.floor_content_version)
-            THEN v_now + make_interval(secs => p_grace_seconds)
+            THEN coalesce(p_enforce_after, v_now + make_interval(secs => p_grace_seconds))
         ELSE least(v_old.enforce_after, v_now)
     END;
 

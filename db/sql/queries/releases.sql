@@ -26,7 +26,7 @@ SELECT p.notes FROM release_policy p
 
 -- name: activate_release
 SELECT
-    a.verdict, a.outdated, a.drain_id, a.enrolled, a.audit_id, a.audit_hash,
+    a.verdict, a.outdated, a.drain_id, a.enrolled, a.audit_id, a.head_id, a.head_hash,
     (a.policy).release_id, (a.policy).latest_version, (a.policy).min_supported_version,
     (a.policy).latest_content_version, (a.policy).min_supported_content_version,
     (a.policy).enforce_after, (a.policy).update_url, (a.policy).notes, (a.policy).activated_at
@@ -38,7 +38,8 @@ FROM activate_release_with_drain(
 
 -- name: roll_back_release
 SELECT
-    a.verdict, a.outdated, NULL AS drain_id, 0 AS enrolled, a.audit_id, a.audit_hash,
+    a.verdict, a.outdated, NULL AS drain_id, 0 AS enrolled, a.audit_id,
+    a.audit_id AS head_id, a.audit_hash AS head_hash,
     (a.policy).release_id, (a.policy).latest_version, (a.policy).min_supported_version,
     (a.policy).latest_content_version, (a.policy).min_supported_content_version,
     (a.policy).enforce_after, (a.policy).update_url, (a.policy).notes, (a.policy).activated_at
