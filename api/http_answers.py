@@ -17,7 +17,6 @@ from waitress.channel import ClientDisconnected
 from waitress.task import ErrorTask, WSGITask
 
 from api.middleware.access_log import logger as access_logger
-from api.middleware.access_log import shown_method
 from api.middleware.cors import origin_headers
 from rules import log_lines
 from rules.client_address import came_by_https, client_address
@@ -106,7 +105,7 @@ def log_access(channel: Any, request: Any, status: int, cause: str) -> None:
     forwarded_for = request.headers.get("X_FORWARDED_FOR")
     address = client_address(channel.addr[0], forwarded_for, channel.terms.trusted_proxy_hops)
     fields = {
-        "method": shown_method(request.command),
+        "method": log_lines.shown_method(request.command),
         "route": "(none)",
         "status": status,
         "duration_ms": round((time.monotonic() - request.started) * 1000, 1),

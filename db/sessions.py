@@ -43,6 +43,7 @@ _LIST_LIVE = _SQL["list_live_sessions_of_user"]
 _REVOKE_OF_USER = _SQL["revoke_session_of_user"]
 _REVOKE_OTHERS = _SQL["revoke_other_sessions"]
 _LIST_ENDED = _SQL["list_ended_sessions"]
+_OF_ADMINS = _SQL["list_sessions_of_admins"]
 _TOUCH_MANY = _SQL["touch_sessions"]
 
 Address = IPv4Address | IPv6Address
@@ -372,6 +373,14 @@ async def list_ended_sessions(
     async with connection.cursor(row_factory=class_row(EndedSession)) as cursor:
         await cursor.execute(_LIST_ENDED, {"session_ids": list(session_ids)})
         return await cursor.fetchall()
+
+
+async def list_sessions_of_admins(
+    connection: AsyncConnection, session_ids: Collection[int]
+) -> set[int]:
+    """Those of the sessions whose users are administrators by now."""
+    cursor = await connection.execute(_OF_ADMINS, {"session_ids": list(session_ids)})
+    return {session_id for (session_id,) in await cursor.fetchall()}
 
 
 async def touch_sessions(

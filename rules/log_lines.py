@@ -13,11 +13,13 @@ import re
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from http import HTTPMethod
 from typing import Any
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 trace: ContextVar[str | None] = ContextVar("trace", default=None)
 
+TRACE_FIELD = "logging.googleapis.com/trace"
 _TRACE_HEADER = re.compile(r"([0-9a-f]{32})(/.*)?")
 
 
@@ -34,7 +36,7 @@ class JsonFormatter(logging.Formatter):
         if (current := request_id.get()) is not None:
             line["request_id"] = current
         if (current := trace.get()) is not None:
-            line["logging.googleapis.com/trace"] = current
+            line[TRACE_FIELD] = current
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -52,6 +54,11 @@ def configure_logging() -> None:
         logging.getLogger(library).setLevel(logging.WARNING)
     # It warns of every request that waits for a thread; under load that is a line a request.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+
+
+def shown_method(method: str) -> str:
+    """A method is a word of the client's choice; only those that HTTP defines are repeated."""
+    return method if method in HTTPMethod.__members__ else "(other)"
 
 
 def trace_name(header: str | None, project: str | None) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from typing import Any
 
@@ -16,8 +15,6 @@ from rules.errors import KINDS, Refusal
 from rules.patience import Patience
 from wsgateway.framing import text_frame
 from wsgateway.protocol import Limits, SocketState, error_frame
-
-logger = logging.getLogger("gatehouse.gateway")
 
 
 class Connection:
@@ -127,12 +124,7 @@ class Connection:
             return
         self._ending = self._ending or (refusal, {})
         say_goodbye(self._socket, refusal, farewell)
-        self._close_task = asyncio.create_task(self._end(refusal))
-
-    async def _end(self, refusal: Refusal) -> None:
-        fields = {"code": refusal.code, "session_id": self.session_id, "user_id": self.user_id}
-        logger.info("socket closed: %s", refusal.code, extra={"fields": fields})
-        await finish_closing(self._socket)
+        self._close_task = asyncio.create_task(finish_closing(self._socket))
 
 
 def write_frames(socket: ServerConnection, data: bytes) -> None:

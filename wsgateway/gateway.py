@@ -131,6 +131,7 @@ class Gateway:
             allowed_origins=settings.socket_origins,
             trusted_proxy_hops=settings.service.trusted_proxy_hops,
             ticket_in_query=settings.ticket_in_query,
+            cloud_project=settings.cloud_project,
             events=self._events,
             refusal_now=self._refusal_now,
             refusal_for=self._refusal_for,
@@ -277,7 +278,6 @@ class Gateway:
     async def _handle(self, socket: ServerConnection) -> None:
         """One socket from after the upgrade to its end."""
         assert socket.request is not None  # noqa: S101 - the handshake is over
-        log_lines.request_id.set(socket.request.headers["X-Request-ID"])
         address = self._handshake.address_of(socket, socket.request)
         source = limit_subjects.source(address)
         # Asked in the handshake too; taken here, so that those who came together are counted.
@@ -313,8 +313,11 @@ class Gateway:
         assert isinstance(socket, GuardedSocket)  # noqa: S101 - serve() was told to make it
         socket.on_flood = lambda: connection.close(Refusal("rate_limited"), after_acks=True)
         self._connections.add(connection)
+        fields: dict[str, Any] = {
+            "user_id": admission.user_id,
+            "session_id": admission.session_id,
+        }
         try:
-            fields = {"user_id": admission.user_id, "session_id": admission.session_id}
             logger.info("socket open", extra={"fields": fields})
             drain = self._drains.enter(connection, drain_id)
             connection.send(self._connected(admission) | {"drain": drain})
@@ -323,6 +326,9 @@ class Gateway:
             self._fanout.leave(connection)
             self._connections.remove(connection)
             self._presence.ended(connection.id)
+            code = connection.end_code or "by the client"
+            fields |= {"code": code, "close_code": socket.close_code}
+            logger.info("socket closed: %s", code, extra={"fields": fields})
 
     async def _read(
         self,

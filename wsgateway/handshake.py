@@ -20,6 +20,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from db.security_events import Event
+from rules import log_lines
 from rules.client_address import Address, came_by_https, client_address
 from rules.errors import Refusal, envelope
 from rules.request_id import choose_request_id
@@ -27,9 +28,9 @@ from rules.security_headers import security_headers
 from rules.socket_names import SUBPROTOCOL, TICKET_PREFIX
 from wsgateway.security_events import SecurityEvents
 
-logger = logging.getLogger("gatehouse.gateway")
+access_log = logging.getLogger("gatehouse.gateway.access")
 
-_SOCKET, _LIVE, _READY = "/ws", "/health/live", "/health/ready"
+_PLACES = _SOCKET, _LIVE, _READY = "/ws", "/health/live", "/health/ready"
 
 # What the websockets library refuses by itself, by its status.
 _LIBRARY_REFUSALS = {
@@ -54,6 +55,7 @@ class Handshake:
         allowed_origins: Collection[str],
         trusted_proxy_hops: int,
         ticket_in_query: bool,
+        cloud_project: str | None,
         events: SecurityEvents,
         refusal_now: Callable[[], Refusal | None],
         refusal_for: Callable[[Address | None], Refusal | None],
@@ -62,12 +64,16 @@ class Handshake:
         self._allowed_origins = frozenset(allowed_origins)
         self._trusted_proxy_hops = trusted_proxy_hops
         self._ticket_in_query = ticket_in_query
+        self._cloud_project = cloud_project
         self._events = events
         self._refusal_now = refusal_now
         self._refusal_for = refusal_for
         self._probe = probe
 
     async def process_request(self, socket: ServerConnection, request: Request) -> Response | None:
+        # For the lines of this connection's task, the socket's among them.
+        log_lines.request_id.set(_request_id(request))
+        log_lines.trace.set(self._trace_of(request))
         try:
             return await self._route(request, self.address_of(socket, request))
         except Refusal as refusal:
@@ -80,6 +86,7 @@ class Handshake:
         refusals get our form."""
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
             response.headers.update(self._common_headers(request))
+            self._note_access(request, HTTPStatus.SWITCHING_PROTOCOLS)
             return None
         if "X-Request-ID" in response.headers:
             return None  # ours already
@@ -127,6 +134,7 @@ class Handshake:
                 raise refusal
             await self._probe()
         if path != _SOCKET:
+            self._note_access(request, HTTPStatus.OK)
             return self._answer(request, HTTPStatus.OK, {"status": "ok"})
         origin = _single(request, "Origin")
         if origin is not None and origin not in self._allowed_origins:
@@ -144,9 +152,27 @@ class Handshake:
             response.headers["Retry-After"] = str(refusal.retry_after_seconds)
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
             response.headers["Allow"] = "GET"
-        fields = {"status": int(status), "code": refusal.code, "request_id": _request_id(request)}
-        logger.info("handshake refused: %s", refusal.code, extra={"fields": fields})
+        self._note_access(request, status, code=refusal.code)
         return response
+
+    def _note_access(self, request: Request, status: HTTPStatus, **more: str) -> None:
+        """A line a request, as the API writes it. The library answers some outside any task, so it
+        brings its id and its trace along."""
+        path = request.path.partition("?")[0]
+        fields: dict[str, Any] = {
+            "request_id": _request_id(request),
+            "method": log_lines.shown_method(request.method),
+            "route": path if path in _PLACES else "(none)",
+            "status": status.value,
+            **more,
+        }
+        if (trace := self._trace_of(request)) is not None:
+            fields[log_lines.TRACE_FIELD] = trace
+        line = f"{fields['method']} {fields['route']} {fields['status']}"
+        access_log.info(line, extra={"fields": fields})
+
+    def _trace_of(self, request: Request) -> str | None:
+        return log_lines.trace_name(_single(request, "X-Cloud-Trace-Context"), self._cloud_project)
 
     def _answer(self, request: Request, status: HTTPStatus, body: dict[str, Any]) -> Response:
         data = json.dumps(body).encode("utf-8")
@@ -180,7 +206,7 @@ def _library_refusal(response: Response) -> Refusal:
 def _require_place(request: Request) -> str:
     """The path, one of those that there are, asked for with GET."""
     path = request.path.partition("?")[0]
-    if path not in (_SOCKET, _LIVE, _READY):
+    if path not in _PLACES:
         raise Refusal("not_found")
     if request.method != "GET":
         raise Refusal("method_not_allowed")

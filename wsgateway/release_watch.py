@@ -16,7 +16,7 @@ from typing import Any
 
 from db.connections import FAILED, UNAVAILABLE, AsyncPool
 from db.releases import PolicyNow, find_policy_async
-from db.sessions import list_ended_sessions
+from db.sessions import list_ended_sessions, list_sessions_of_admins
 from rules.errors import Refusal
 from rules.versions import ReleasePolicy, is_below_minimum, is_update_required, version_status
 from wsgateway.connection import Connection
@@ -81,7 +81,7 @@ class ReleaseWatch:
         return None
 
     async def _close_outdated(self) -> None:
-        outdated = await self._without_ended(self._outdated())
+        outdated = await self._still_meant(self._outdated())
         random.shuffle(outdated)
         for connection in outdated:
             # Asked again: the release may have been taken back meanwhile.
@@ -89,20 +89,24 @@ class ReleaseWatch:
                 self._close(connection)
                 await asyncio.sleep(SPREAD_SECONDS / len(outdated))
 
-    async def _without_ended(self, outdated: list[Connection]) -> list[Connection]:
+    async def _still_meant(self, outdated: list[Connection]) -> list[Connection]:
         """A drain has the deadline of its release. Whom it has ended is drained, and told so by
-        wsgateway/session_watch.py; what cannot be read is no reason to serve anybody."""
+        wsgateway/session_watch.py. Who has become an administrator since the ticket stays. What
+        cannot be read is no reason to serve anybody."""
         if not outdated:
             return []
         session_ids = {connection.session_id for connection in outdated}
         try:
             async with self._pool.connection() as connection:
                 ended = await list_ended_sessions(connection, session_ids)
+                of_admins = await list_sessions_of_admins(connection, session_ids)
         except (FAILED, *UNAVAILABLE) as error:
             logger.warning("outdated sockets close unread: %s", type(error).__name__)
             return outdated
-        gone = {session.session_id for session in ended}
-        return [connection for connection in outdated if connection.session_id not in gone]
+        for one in outdated:
+            one.is_admin = one.session_id in of_admins
+        gone = of_admins | {session.session_id for session in ended}
+        return [one for one in outdated if one.session_id not in gone]
 
     def _outdated(self) -> list[Connection]:
         """Compared once a version, not once a socket: mostly there are few."""

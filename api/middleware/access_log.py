@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
-from falcon import constants
-
 from api.context import Request, Response
+from rules.log_lines import shown_method
 
 logger = logging.getLogger("gatehouse.api.access")
 
@@ -34,8 +33,3 @@ class AccessLog:
             fields["status"],
             extra={"fields": fields},
         )
-
-
-def shown_method(method: str) -> str:
-    """A method is a word of the client's choice; only those that HTTP defines are repeated."""
-    return method if method in constants.HTTP_METHODS else "(other)"

@@ -61,7 +61,7 @@ GRANT EXECUTE ON FUNCTION append_messages, create_group, open_direct, add_member
 
 -- The gateway: spends tickets, reads the log, appends through the same function.
 GRANT SELECT (session_id) ON live_sessions TO gatehouse_gateway;
-GRANT SELECT (id, display_name, disabled_at) ON users TO gatehouse_gateway;
+GRANT SELECT (id, display_name, disabled_at, is_admin) ON users TO gatehouse_gateway;
 GRANT SELECT (id, user_id, last_seen_at, revoked_at, revoked_reason, drain_deadline_at,
               drained_at) ON user_sessions TO gatehouse_gateway;
 GRANT UPDATE (last_seen_at, idle_expires_at) ON user_sessions TO gatehouse_gateway;

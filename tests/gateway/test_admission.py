@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -191,11 +192,37 @@ def test_no_ticket_is_ever_in_the_log(
 def test_the_request_id_of_the_ticket_is_in_the_lines_of_the_socket(
     database: Database, people: People, start_gateway: StartGateway, sockets: Sockets
 ) -> None:
-    gateway, port = start_gateway(database)
+    gateway, port = start_gateway(database, GOOGLE_CLOUD_PROJECT="castle")
     ticket = people.ticket(people.person(), request_id="ticket-call-0001")
-    opened = sockets.admitted(port, ticket, headers={"X-Request-ID": "handshake-000001"})
+    trace = "0123456789abcdef0123456789abcdef"
+    headers = {"X-Request-ID": "handshake-000001", "X-Cloud-Trace-Context": f"{trace}/1;o=1"}
+    opened = sockets.admitted(port, ticket, headers=headers)
     assert opened.connection.response is not None
     assert opened.connection.response.headers["X-Request-ID"] == "handshake-000001"
-    gateway.wait_for_line("socket open")
-    [line] = [line for line in gateway.log if line["message"] == "socket open"]
-    assert line["request_id"] == "ticket-call-0001"
+    opened.connection.close()
+    gateway.wait_for_line("socket closed")
+    assert [(line["message"], line["request_id"]) for line in gateway.log if "request_id" in line][
+        -3:
+    ] == [
+        ("GET /ws 101", "handshake-000001"),
+        ("socket open", "ticket-call-0001"),
+        ("socket closed: by the client", "ticket-call-0001"),
+    ]
+    assert {line["logging.googleapis.com/trace"] for line in gateway.log[-3:]} == {
+        f"projects/castle/traces/{trace}"
+    }
+
+
+def test_every_request_has_a_line(database: Database, start_gateway: StartGateway) -> None:
+    gateway, port = start_gateway(database)
+    for method, path in (("GET", "/health/live"), ("GET", "/ws"), ("BREW", "/tea?pot=secret")):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection.request(method, path, headers={"X-Request-ID": f"line-of-{path[1:3]}"})
+        connection.getresponse().read()
+        connection.close()
+    told = [line for line in gateway.log if line.get("request_id", "").startswith("line-of")]
+    assert [(line["message"], line.get("code")) for line in told] == [
+        ("GET /health/live 200", None),
+        ("GET /ws 400", "invalid_request"),
+        ("(other) (none) 404", "not_found"),
+    ]

@@ -178,6 +178,17 @@ class TestInside:
         assert theirs.closed() == REFUSED
         assert hers.is_alive()
 
+    def test_who_becomes_an_admin_during_the_grace_stays(
+        self, gatehouse: House, sockets: Sockets
+    ) -> None:
+        person = gatehouse.people.person()
+        hers = sockets.admitted(gatehouse.ports[0], gatehouse.people.ticket(person, version="1.9"))
+        theirs = admitted(gatehouse, sockets, "1.9")
+        activate(gatehouse, "2.0", "2.0", grace=1)
+        make_admin(gatehouse, person.user_id)
+        assert theirs.closed() == REFUSED
+        assert hers.is_alive()
+
     def test_nobody_is_closed_by_a_release_that_is_taken_back_in_time(
         self, gatehouse: House, sockets: Sockets
     ) -> None:

@@ -702,8 +702,8 @@ MUTATIONS = (
     ),
     Mutation(
         "method-logged-as-it-came",
-        "api/middleware/access_log.py",
-        'return method if method in constants.HTTP_METHODS else "(other)"',
+        "rules/log_lines.py",
+        'return method if method in HTTPMethod.__members__ else "(other)"',
         "return method",
         (_SECURITY_HEADERS,),
         "no word of a client's choice stands in the access line",

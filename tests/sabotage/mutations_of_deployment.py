@@ -21,8 +21,8 @@ MUTATIONS_OF_DEPLOYMENT = (
     Mutation(
         "gateway-reads-addresses",
         _ROLES,
-        "GRANT SELECT (id, display_name, disabled_at) ON users TO gatehouse_gateway;\n",
-        "GRANT SELECT (id, display_name, disabled_at, email) ON users TO gatehouse_gateway;\n",
+        "(id, display_name, disabled_at, is_admin) ON users TO gatehouse_gateway;\n",
+        "(id, display_name, disabled_at, is_admin, email) ON users TO gatehouse_gateway;\n",
         (f"{_USED}::test_no_right_of_a_service_is_unused",),
         "no right that nothing uses",
     ),

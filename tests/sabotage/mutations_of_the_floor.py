@@ -65,7 +65,7 @@ MUTATIONS_OF_THE_FLOOR = (
     Mutation(
         "gateway-reads-password-hashes",
         _ROLES,
-        "GRANT SELECT (id, display_name, disabled_at) ON users TO gatehouse_gateway;",
+        "GRANT SELECT (id, display_name, disabled_at, is_admin) ON users TO gatehouse_gateway;",
         "GRANT SELECT ON users TO gatehouse_gateway;",
         ("tests/db/test_roles.py",),
         "a service has the rights that it uses",

@@ -38,8 +38,8 @@ MUTATIONS_OF_THE_GATE = (
     Mutation(
         "grace-for-nobody",
         _MIGRATION,
-        "            THEN coalesce(p_enforce_after, v_now + make_interval(secs => p_grace_seconds))\n",
-        "            THEN coalesce(p_enforce_after, v_now)\n",
+        "p_enforce_after, v_now + make_interval(secs => p_grace_seconds))",
+        "p_enforce_after, v_now)",
         (_DB, _API),
         "a minimum is enforced after the grace",
     ),
@@ -231,9 +231,18 @@ MUTATIONS_OF_THE_GATE = (
     Mutation(
         "drained-or-refused-by-chance",
         _WATCH,
-        "        outdated = await self._without_ended(self._outdated())\n",
+        "        outdated = await self._still_meant(self._outdated())\n",
         "        outdated = self._outdated()\n",
         (_SOCKET,),
         "whom a release drains is drained",
+    ),
+    Mutation(
+        "an-admin-as-of-the-ticket",
+        _WATCH,
+        "            one.is_admin = one.session_id in of_admins\n"
+        "        gone = of_admins | {session.session_id for session in ended}\n",
+        "            pass\n        gone = {session.session_id for session in ended}\n",
+        (_SOCKET,),
+        "whoever becomes an administrator in time is not closed by a release",
     ),
 )

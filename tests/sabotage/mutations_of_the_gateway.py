@@ -292,4 +292,12 @@ MUTATIONS_OF_THE_GATEWAY = (
         ),
         "a gateway may report twice at once",
     ),
+    Mutation(
+        "health-probes-without-a-line",
+        "wsgateway/handshake.py",
+        "            self._note_access(request, HTTPStatus.OK)\n",
+        "",
+        ("tests/gateway/test_admission.py::test_every_request_has_a_line",),
+        "an access line a request",
+    ),
 )

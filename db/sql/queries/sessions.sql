@@ -170,6 +170,10 @@ WHERE id IN (
     FOR NO KEY UPDATE
 )
 
+-- name: list_sessions_of_admins
+SELECT s.id FROM user_sessions s JOIN users u ON u.id = s.user_id
+WHERE s.id = ANY (%(session_ids)s) AND u.is_admin
+
 -- name: list_ended_sessions
 -- Of these sessions the ones that no longer live, with the reason; deleted ones included.
 SELECT
