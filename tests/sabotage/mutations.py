@@ -491,6 +491,14 @@ MUTATIONS = (
         "chunked is applied once",
     ),
     Mutation(
+        "a-status-that-the-table-lacks",
+        "api/http_grammar.py",
+        'RefusedHead(400, "a transfer coding other than chunked")',
+        'RefusedHead(501, "a transfer coding other than chunked")',
+        (_RAW_BYTES,),
+        "codes and statuses come from one table",
+    ),
+    Mutation(
         "chunked-in-http-1-0",
         "api/http_grammar.py",
         '        raise RefusedHead(400, "Transfer-Encoding in HTTP/1.0")\n',
