@@ -16,7 +16,7 @@ from db.connections import SyncPool
 from db.security_events import Event
 from rules import limit_subjects
 from rules.errors import Refusal
-from rules.limit_subjects import Network
+from rules.limit_subjects import Address, Network
 
 # Enough for every dashboard, too little for a script that runs wild.
 CALLS_A_MINUTE = 600
@@ -40,13 +40,13 @@ class OpsAccess:
     def process_resource(
         self, req: Request, resp: Response, resource: object, params: dict[str, object]
     ) -> None:
-        if not getattr(resource, "for_operators", False) or req.method == "OPTIONS":
+        if not getattr(resource, "for_operators", False):
             return
         address = req.context.address
-        if self._networks and not any(
-            address is not None and address in network for network in self._networks
-        ):
+        if not self._is_inside(address):
             raise Refusal("not_found")
+        if req.method == "OPTIONS":
+            return
         actor = self._actor(req.get_header("X-Ops-Token") or "")
         if actor is None:
             attempt = self._login_attempts.begin_from(address, "ops")
@@ -60,6 +60,11 @@ class OpsAccess:
             address=address,
         )
         req.context.actor = actor
+
+    def _is_inside(self, address: Address | None) -> bool:
+        if not self._networks:
+            return True
+        return address is not None and any(address in network for network in self._networks)
 
     def _actor(self, token: str) -> str | None:
         """Compared with all of them, and as bytes, so that time tells nothing."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 
 from tests.api.conftest import StartApi
 from tests.support.databases import Database
-from tests.support.http_calls import Http
+from tests.support.http_calls import Answer, Http
 from tests.support.services import OPERATOR, OPS_TOKEN
 
 PATH = "/ops/audit"
+ORIGIN = "https://app.example.org"
+OUTSIDE = {"X-Forwarded-For": "203.0.113.1"}
 FROM_OFFICE = {"X-Forwarded-For": "198.51.100.7"}
 
 
@@ -30,6 +33,12 @@ def events(database: Database) -> dict[str, int]:
                 " WHERE event <> 'sys_startup' GROUP BY event"
             ).fetchall()
         )
+
+
+def as_seen(answer: Answer) -> tuple[Any, ...]:
+    """All that a client sees of it but the time."""
+    headers = sorted((name, value) for name, value in answer.headers.items() if name != "Date")
+    return answer.status, headers, answer.body
 
 
 class TestTokens:
@@ -126,6 +135,7 @@ class TestNetworks:
             database,
             TRUSTED_PROXY_HOPS="1",
             OPS_ALLOWED_NETWORKS="198.51.100.0/24, 2001:db8::/32",
+            CORS_ALLOWED_ORIGINS=ORIGIN,
         )[1]
 
     @pytest.mark.parametrize(
@@ -145,11 +155,25 @@ class TestNetworks:
         answer = http.get(PATH, ops_token=OPS_TOKEN, headers={"X-Forwarded-For": address})
         assert answer.status == status
 
-    def test_elsewhere_a_wrong_method_is_not_found_either(self, http: Http) -> None:
-        headers = {"X-Forwarded-For": "203.0.113.1"}
-        assert http.post(PATH, {}, headers=headers).status == 404
+    def test_elsewhere_every_method_answers_as_for_a_path_that_nobody_has(self, http: Http) -> None:
+        methods = ("GET", "HEAD", "POST", "OPTIONS", "DELETE", "TRACE", "BREW")
+        preflight = {"Access-Control-Request-Method": "GET"}
+        for method, origin, more in itertools.product(
+            methods, (None, ORIGIN, "https://evil.example"), ({}, preflight)
+        ):
+            headers = {**OUTSIDE, **more, "X-Request-ID": "the-same-for-both"}
+            if origin is not None:
+                headers["Origin"] = origin
+            ours, nobodys = (
+                as_seen(http.call(method, path, ops_token=OPS_TOKEN, headers=headers))
+                for path in (PATH, "/ops/nothing")
+            )
+            assert ours == nobodys, (method, origin, more)
+
+    def test_inside_a_wrong_method_is_told(self, http: Http) -> None:
         headers = {"X-Forwarded-For": "198.51.100.1"}
         assert http.post(PATH, {}, headers=headers, ops_token=OPS_TOKEN).status == 405
+        assert http.call("OPTIONS", PATH, headers=headers).status == 200
 
 
 def test_a_caller_that_runs_wild_is_held_back(database: Database, start_api: StartApi) -> None:

@@ -18,6 +18,14 @@ _FLEET = "tests/gateway/test_metrics.py"
 
 MUTATIONS_OF_OPERATORS = (
     Mutation(
+        "options-tell-of-ops",
+        "api/middleware/ops_access.py",
+        "        if not self._is_inside(address):\n",
+        '        if not self._is_inside(address) and req.method != "OPTIONS":\n',
+        (_ACCESS,),
+        "from elsewhere there are no operators' paths, whatever the method",
+    ),
+    Mutation(
         "audit-head-not-locked",
         _AUDIT_SQL,
         "FROM admin_action_audit_head h FOR UPDATE;",
@@ -140,8 +148,8 @@ MUTATIONS_OF_OPERATORS = (
     Mutation(
         "strange-network-gets-in",
         "api/middleware/ops_access.py",
-        "            address is not None and address in network for network in self._networks\n",
-        "            True for network in self._networks\n",
+        "any(address in network for network in self._networks)\n",
+        "any(True for network in self._networks)\n",
         (_ACCESS,),
         "for strange networks there is no such path",
     ),
