@@ -18,6 +18,22 @@ _FLEET = "tests/gateway/test_metrics.py"
 
 MUTATIONS_OF_OPERATORS = (
     Mutation(
+        "outsiders-try-for-nothing",
+        "api/middleware/ops_access.py",
+        "            self._count_outsider(address)\n",
+        "",
+        (_ACCESS,),
+        "a refused call to ops counts against its address, from wherever",
+    ),
+    Mutation(
+        "a-lockout-tells-of-ops",
+        "api/middleware/ops_access.py",
+        "        except Refusal:\n            pass ",
+        "        except ZeroDivisionError:\n            pass ",
+        (_ACCESS,),
+        "from elsewhere there are no operators' paths, for whoever is locked out too",
+    ),
+    Mutation(
         "options-tell-of-ops",
         "api/middleware/ops_access.py",
         "        if not self._is_inside(address):\n",
