@@ -11,6 +11,9 @@ _METRICS_SQL = "db/sql/migrations/0010_metrics.sql"
 _AUDIT = "tests/db/test_audit.py"
 _OPERATORS = "tests/api/test_operators.py"
 _ACCESS = "tests/api/test_ops_access.py"
+_SESSION_ENDS = (
+    "tests/db/test_session_ends.py::test_a_change_of_several_sessions_locks_them_in_id_order"
+)
 _PSQL = "tests/db/test_psql_scripts.py"
 _VERIFY = "tests/acceptance/test_verify_audit.py"
 _METRICS = "tests/db/test_metrics.py"
@@ -170,10 +173,26 @@ MUTATIONS_OF_OPERATORS = (
         "for strange networks there is no such path",
     ),
     Mutation(
+        "enabling-locks-in-any-order",
+        _OPERATORS_SQL,
+        "                ORDER BY s.id\n                FOR NO KEY UPDATE OF s\n",
+        "                ORDER BY s.id DESC\n                FOR NO KEY UPDATE OF s\n",
+        (_SESSION_ENDS,),
+        "mass changes go in id order",
+    ),
+    Mutation(
+        "making-room-locks-in-any-order",
+        "db/sql/queries/sessions.sql",
+        "    )\n    ORDER BY id\n    FOR NO KEY UPDATE\n)\n\n-- name: insert_session\n",
+        "    )\n)\n\n-- name: insert_session\n",
+        (_SESSION_ENDS,),
+        "mass changes go in id order",
+    ),
+    Mutation(
         "sessions-come-back-with-enabling",
         _OPERATORS_SQL,
-        "              AND s.user_id = u.id AND s.revoked_at IS NULL;\n",
-        "              AND s.user_id = u.id AND false;\n",
+        "u.disabled_at IS NOT NULL AND s.revoked_at IS NULL\n",
+        "u.disabled_at IS NOT NULL AND false\n",
         (_OPERATORS,),
         "the sessions of before stay ended",
     ),
