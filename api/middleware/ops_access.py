@@ -57,10 +57,13 @@ class OpsAccess:
             raise Refusal("unauthorized", "Send an operator's token as X-Ops-Token.")
         quotas.spend(
             self._pool,
-            limit_subjects.calls_of_operator(actor),
-            maximum=CALLS_A_MINUTE,
-            window_seconds=quotas.MINUTE,
-            address=address,
+            lambda connection: quotas.take(
+                connection,
+                limit_subjects.calls_of_operator(actor),
+                maximum=CALLS_A_MINUTE,
+                window_seconds=quotas.MINUTE,
+                address=address,
+            ),
         )
         req.context.actor = actor
 

@@ -44,11 +44,7 @@ class Channels:
         body = read_body(req)
         name = body.required("name", fields.channel_name)
         body.end()
-        refusal = in_transaction(
-            self._services.pool, lambda connection: _count_new_one(connection, req)
-        )
-        if refusal is not None:
-            raise refusal
+        quotas.spend(self._services.pool, lambda connection: _count_new_one(connection, req))
 
         def create(connection: Connection) -> dict[str, Any]:
             channel_id = create_group(
@@ -109,6 +105,8 @@ def _count_new_one(connection: Connection, req: Request) -> Refusal | None:
         maximum=NEW_CHANNELS_AN_HOUR,
         window_seconds=quotas.HOUR,
         address=req.context.address,
+        user_id=req.session.user_id,
+        session_id=req.session.session_id,
     )
 
 

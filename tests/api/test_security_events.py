@@ -83,6 +83,36 @@ class TestSessions:
         assert events(database, "session_expired") == []
 
 
+def test_a_quota_that_refuses_tells_whose_it_was(database: Database, start_api: StartApi) -> None:
+    _, http = start_api(
+        database,
+        AUTH_TICKETS_PER_SESSION_PER_MINUTE="1",
+        AUTH_REFRESHES_PER_SESSION_PER_MINUTE="1",
+    )
+    session = register(http)
+    token = session["access_token"]
+    for _ in range(2):
+        http.post("/auth/ws-ticket", token=token)
+        refresh = {"refresh_token": session["refresh_token"]}
+        session = {**session, **http.post("/auth/refresh", refresh).json}
+    http.get("/users/1", token=token)
+    http.post("/chat/channels", {"name": "One"}, token=token)
+    with database.connect() as owner:
+        owner.execute(
+            "UPDATE rate_limits SET reserved[11] = 1000"
+            " WHERE key LIKE 'people:%' OR key LIKE 'channel:%'"
+        )
+    http.get("/users/1", token=token)
+    http.post("/chat/channels", {"name": "Two"}, token=token)
+    with database.connect() as owner:
+        told = owner.execute(
+            "SELECT details ->> 'what', user_id, session_id FROM security_events"
+            " WHERE event = 'excess_rate_limit_exceeded'"
+        ).fetchall()
+    whose = session["user"]["id"], session["session_id"]
+    assert sorted(told) == [(what, *whose) for what in ("channel", "people", "refresh", "ticket")]
+
+
 class TestRefusedRequests:
     @pytest.mark.parametrize(
         ("request_", "code"),

@@ -81,8 +81,8 @@ MUTATIONS_OF_CHANNELS = (
     ),
     Mutation(
         "channels-without-number",
-        "api/resources/channels.py",
-        "        if refusal is not None:\n            raise refusal\n",
+        "api/quotas.py",
+        "    if refusal is not None:\n        raise refusal\n",
         "",
         (_NEW_CHANNELS,),
         "nobody makes channels by the thousand",

@@ -82,6 +82,14 @@ MUTATIONS_OF_EVENTS = (
         "the end of a session is written down",
     ),
     Mutation(
+        "nobodys-quota",
+        "api/quotas.py",
+        "            user_id=user_id,\n",
+        "",
+        (_EVENTS,),
+        "GET /ops/users shows what its user ran into",
+    ),
+    Mutation(
         "broken-row-in-the-log",
         "db/terse_errors.py",
         "    if told.message_primary is not None:\n",
