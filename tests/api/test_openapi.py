@@ -365,6 +365,7 @@ def operators(api: Api) -> None:
     user = api.register("subject@example.org")
     user_id, place = user["user"]["id"], f"/ops/users/{user['user']['id']}"
     assert len(api.call("GET", "/ops/users?email=subject@example.org").json["users"]) == 1
+    assert api.call("GET", "/ops/users?ip=198.51.100.0/24").json["lockouts"] == []
     assert api.refusal("GET", "/ops/users") == "validation_failed"
     assert api.call("GET", f"/ops/sessions?user_id={user_id}").status == 200
     assert api.refusal("GET", "/ops/sessions?ip=x") == "validation_failed"

@@ -222,6 +222,14 @@ MUTATIONS_OF_OPERATORS = (
         "a label may hold anything",
     ),
     Mutation(
+        "the-64-of-an-address-is-not-shown",
+        "db/sql/queries/operators.sql",
+        "::inet && %(network)s::inet\n",
+        "::inet <<= %(network)s::inet\n",
+        (_OPERATORS,),
+        "an operator sees what locks an address out",
+    ),
+    Mutation(
         "percentile-beyond-the-end",
         "rules/recent.py",
         "ordered[math.ceil(percent / 100 * len(ordered)) - 1]",
