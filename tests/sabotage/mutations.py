@@ -491,6 +491,14 @@ MUTATIONS = (
         "chunked is applied once",
     ),
     Mutation(
+        "any-content-type-is-read",
+        "api/app.py",
+        "            BodyGuard(settings.service.max_request_body_bytes),\n",
+        "",
+        ("tests/api/test_errors.py",),
+        "a body is JSON and says so",
+    ),
+    Mutation(
         "a-status-that-the-table-lacks",
         "api/http_grammar.py",
         'RefusedHead(400, "a transfer coding other than chunked")',
