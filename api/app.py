@@ -4,7 +4,7 @@ Order of the middleware; process_response runs from the bottom up, and always, s
 answer gets its headers and its access line:
 
     request ──> RequestId ──> ClientAddress ──> AccessLog ──> SecurityHeaders ──> Cors
-            ──> RefusedRequests ──> BodyGuard ──> (routing) ──> OpsAccess ──> Methods
+            ──> RefusedRequests ──> (routing) ──> OpsAccess ──> Methods ──> BodyGuard
             ──> Authentication ──> ReleaseGate ──> resource
 """
 
@@ -75,7 +75,6 @@ def create_app(services: Services) -> falcon.App[Request, Response]:
             SecurityHeaders(),
             Cors(settings.service.cors_allowed_origins),
             RefusedRequests(services.pool, settings.service.cors_allowed_origins),
-            BodyGuard(settings.service.max_request_body_bytes),
             OpsAccess(
                 services.pool,
                 services.login_attempts,
@@ -83,6 +82,7 @@ def create_app(services: Services) -> falcon.App[Request, Response]:
                 settings.auth.ops_allowed_networks,
             ),
             Methods(),
+            BodyGuard(settings.service.max_request_body_bytes),
             Authentication(services.pool, services.access_tokens, settings.auth.session_idle_days),
             ReleaseGate(),
         ],

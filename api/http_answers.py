@@ -26,7 +26,6 @@ from rules.security_headers import security_headers
 
 logger = logging.getLogger("gatehouse.api")
 
-# RFC 9112, 6.1 asks for 501 where a transfer coding is not known; to a client it is a 400.
 _CODES = {413: "payload_too_large", 431: "headers_too_large", 500: "internal_error"}
 
 

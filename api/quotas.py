@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from psycopg import Connection
 
 from db import limits, security_events
@@ -21,26 +23,31 @@ def take(
     maximum: int,
     window_seconds: int,
     address: Address | None,
+    user_id: int | None = None,
+    session_id: int | None = None,
 ) -> Refusal | None:
-    """Counts one, or returns the refusal; the caller commits before it raises it."""
+    """Counts one, or returns the refusal; the caller commits before it raises it.
+
+    Address, user and session are whose refusal it is, as far as they are known: for the event.
+    """
     reservation = limits.reserve(connection, {key: maximum}, window_seconds, settled=False)
     if reservation.allowed:
         return None
     if reservation.note:
         what = key.partition(":")[0]
-        security_events.record(connection, Event.RATE_LIMITED, ip=address, what=what)
+        security_events.record(
+            connection,
+            Event.RATE_LIMITED,
+            ip=address,
+            user_id=user_id,
+            session_id=session_id,
+            what=what,
+        )
     return Refusal("rate_limited", retry_after_seconds=reservation.retry_after_seconds)
 
 
-def spend(
-    pool: SyncPool, key: str, *, maximum: int, window_seconds: int, address: Address | None
-) -> None:
-    """Counts one in a transaction of its own, or raises the refusal."""
-    refusal = in_transaction(
-        pool,
-        lambda connection: take(
-            connection, key, maximum=maximum, window_seconds=window_seconds, address=address
-        ),
-    )
+def spend(pool: SyncPool, count: Callable[[Connection], Refusal | None]) -> None:
+    """Lets `count`, which is a take(), have a transaction of its own; raises its refusal."""
+    refusal = in_transaction(pool, count)
     if refusal is not None:
         raise refusal

@@ -14,6 +14,7 @@ from db import queries
 _SQL = queries.load("channels")
 _LIST_READABLE = _SQL["list_readable_channels"]
 _CREATE_GROUP = _SQL["create_group"]
+_FIND_DIRECT = _SQL["find_direct"]
 _OPEN_DIRECT = _SQL["open_direct"]
 _FIND_READABLE = _SQL["find_readable_channel"]
 _LIST_UNREADABLE = _SQL["list_unreadable"]
@@ -53,6 +54,12 @@ def create_group(connection: Connection, *, owner_id: int, name: str, request_id
     values = {"owner_id": owner_id, "name": name, "request_id": request_id}
     with connection.cursor(row_factory=scalar_row) as cursor:
         return int(str(cursor.execute(_CREATE_GROUP, values).fetchone()))
+
+
+def find_direct(connection: Connection, user_id: int, other_id: int) -> tuple[int | None] | None:
+    """The channel that the two have, if any; None where the other does not exist or is disabled."""
+    values = {"user_id": user_id, "other_id": other_id}
+    return connection.execute(_FIND_DIRECT, values).fetchone()
 
 
 def open_direct(connection: Connection, user_id: int, other_id: int) -> tuple[int, bool] | None:

@@ -18,7 +18,7 @@ from db import queries
 from db.audit import Head
 from rules import log_lines
 from rules.client_address import Address
-from rules.limit_subjects import Network, chat_of_account, login_to_account
+from rules.limit_subjects import LOGIN_FROM_IP, Network, chat_of_account, login_to_account
 
 _SQL = queries.load("operators")
 _REVOKE = _SQL["revoke_sessions"]
@@ -27,6 +27,7 @@ _ERASE = _SQL["erase_message_as"]
 _LIST_ACCOUNTS = _SQL["list_accounts"]
 _LIST_SESSIONS = _SQL["list_sessions_for_operators"]
 _LIST_LOCKOUTS = _SQL["list_lockouts"]
+_LIST_LOCKOUTS_OF_ADDRESSES = _SQL["list_lockouts_of_addresses"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,15 @@ def list_lockouts(connection: Connection, user_id: int, email_key: str) -> list[
     values = {"keys": [login, chat_of_account(user_id)], "prefix": f"{login}@"}
     with connection.cursor(row_factory=class_row(LockoutSeen)) as cursor:
         return cursor.execute(_LIST_LOCKOUTS, values).fetchall()
+
+
+def list_lockouts_of_addresses(
+    connection: Connection, network: Network, limit: int
+) -> list[LockoutSeen]:
+    """Of all that lies in the network, whoever the accounts were."""
+    values = {"prefix": LOGIN_FROM_IP, "network": network, "limit": limit}
+    with connection.cursor(row_factory=class_row(LockoutSeen)) as cursor:
+        return cursor.execute(_LIST_LOCKOUTS_OF_ADDRESSES, values).fetchall()
 
 
 def _by(operator: Operator) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, NoReturn
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
 
 from rules.errors import Refusal
 
@@ -16,21 +18,41 @@ MAX_DEPTH = 32
 # Beyond 2**53 - 1 a JavaScript client and we would read different numbers (RFC 7493, 2.2).
 MAX_INTEGER = 2**53 - 1
 
-# Stands for a number that cannot be kept, until the walk that knows its field refuses it.
-_OUT_OF_RANGE = object()
+# A string, which may be a key; an opening bracket; a closing one. A string without an end reaches
+# to the end of the text and is never looked at again, so the search is linear whatever comes.
+_TOKENS = re.compile(
+    r"""(?P<string>"(?:[^"\\]|\\.)*+"?)(?P<colon>[ \t\r\n]*+:)?|[\[{]|[\]}]""", re.DOTALL
+)
 
-_OUTSIDE_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+Path = tuple[str, ...]  # the keys that lead to a value; places in a list have none
+
+
+@dataclass(frozen=True, slots=True)
+class _Unfit:
+    """Stands for what cannot be kept, until the walk that knows its field refuses it."""
+
+    code: str
+    problem: str
+
+
+class _TwoOfAKey(dict[str, Any]):
+    """Stands likewise for an object in which `key` occurs more than once."""
+
+    key: str
+
+
+_OUT_OF_RANGE = _Unfit("validation_failed", "is out of range")
 
 
 def read_object(data: bytes | str) -> dict[str, Any]:
-    """The object in `data`, or a Refusal malformed_json or validation_failed."""
+    """The object in `data`; or a Refusal, malformed_json or validation_failed, with the field."""
     text = _decode(data) if isinstance(data, bytes) else data
     _check_depth(text)
     try:
         value = json.loads(
             text,
             object_pairs_hook=_unique_keys,
-            parse_constant=_refuse_constant,
+            parse_constant=_no_constant,
             parse_int=_bounded_integer,
             parse_float=_finite_float,
         )
@@ -38,7 +60,7 @@ def read_object(data: bytes | str) -> dict[str, Any]:
         raise Refusal("malformed_json", f"Not valid JSON: {error.msg}.") from None
     if not isinstance(value, dict):
         raise Refusal("malformed_json", "The top level must be a JSON object.")
-    _check_values(value, "")
+    _check_values(value, ())
     return value
 
 
@@ -53,26 +75,44 @@ def _check_depth(text: str) -> None:
     # Counted before parsing, so that no input can drive the parser's recursion.
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return
-    depth = 0
-    for match in _OUTSIDE_STRINGS.finditer(text):
-        mark = match[0]
-        if mark in "[{":
+    depth, key = 0, None
+    for token in _TOKENS.finditer(text):
+        mark = token[0]
+        if token["string"]:
+            # Followed by a colon it is a key: a value may be a secret and is never repeated.
+            if depth == 1 and token["colon"]:
+                key = token["string"]
+        elif mark in "[{":
             depth += 1
             if depth > MAX_DEPTH:
-                raise Refusal("malformed_json", f"Nested deeper than {MAX_DEPTH} levels.")
-        elif mark in "]}":
+                raise _too_deep(key)
+        else:
             depth -= 1
+
+
+def _too_deep(key: str | None) -> Refusal:
+    """`key`, as it is written, is the member of the top level in which it happens."""
+    problem = f"nested deeper than {MAX_DEPTH} levels"
+    try:
+        name = None if key is None else json.loads(key)
+    except json.JSONDecodeError:
+        name = None
+    if name is None:
+        return Refusal("malformed_json", f"The value is {problem}.")
+    return _refusal("malformed_json", (name,), f"is {problem}")
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
-    if len(result) != len(pairs):
-        raise Refusal("malformed_json", "A key occurs twice in one object.")
-    return result
+    if len(result) == len(pairs):
+        return result
+    unfit = _TwoOfAKey()
+    ((unfit.key, _),) = Counter(key for key, _ in pairs).most_common(1)
+    return unfit
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise Refusal("malformed_json", f"{name} is not JSON.")
+def _no_constant(name: str) -> object:
+    return _Unfit("malformed_json", f"is {name}, which is no JSON")
 
 
 def _bounded_integer(digits: str) -> object:
@@ -87,24 +127,30 @@ def _finite_float(digits: str) -> object:
     return _OUT_OF_RANGE if value in (float("inf"), float("-inf")) else value
 
 
-def _check_values(value: Any, path: str) -> None:
+def _check_values(value: Any, path: Path) -> None:
     if isinstance(value, str):
-        if "\x00" in value:
-            raise _bad_value(path, "must not contain NUL")
-        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-            raise _bad_value(path, "must not contain lone surrogates")
+        _check_text(value, path)
+    elif isinstance(value, _TwoOfAKey):
+        raise _refusal("malformed_json", (*path, value.key), "occurs twice in one object")
     elif isinstance(value, dict):
         for key, member in value.items():
-            _check_values(key, path)
-            _check_values(member, f"{path}.{key}" if path else key)
+            _check_text(key, (*path, key))
+            _check_values(member, (*path, key))
     elif isinstance(value, list):
         for member in value:
             _check_values(member, path)
-    elif value is _OUT_OF_RANGE:
-        raise _bad_value(path, "is out of range")
+    elif isinstance(value, _Unfit):
+        raise _refusal(value.code, path, value.problem)
 
 
-def _bad_value(path: str, problem: str) -> Refusal:
-    # The path itself may hold what cannot be encoded, so it is shown only as far as it can be.
-    field = path.encode("utf-8", "replace").decode().replace("\x00", "?") or "a key"
-    return Refusal("validation_failed", f"{field} {problem}", details={"field": field})
+def _check_text(text: str, path: Path) -> None:
+    if "\x00" in text:
+        raise _refusal("validation_failed", path, "must not contain NUL")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise _refusal("validation_failed", path, "must not contain lone surrogates")
+
+
+def _refusal(code: str, path: Path, problem: str) -> Refusal:
+    # The path itself may be long, or hold what cannot be encoded: it is shown as far as it can be.
+    shown = ".".join(path)[:64].encode("utf-8", "replace").decode().replace("\x00", "?") or "a key"
+    return Refusal(code, f"{shown} {problem}", details={"field": shown})

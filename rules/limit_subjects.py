@@ -12,6 +12,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
+LOGIN_FROM_IP = "login:ip:"
+
 
 def source(address: Address | None) -> str:
     """What counts as one IP: an IPv4 address, an IPv6 /64; all of a unix socket are one."""
@@ -26,7 +28,7 @@ def network(address: Address) -> Network:
 
 
 def login_from_ip(address: Address | None) -> str:
-    return f"login:ip:{source(address)}"
+    return LOGIN_FROM_IP + source(address)
 
 
 def login_to_account_from_network(email_key: str, address: Address | None) -> str:

@@ -1,7 +1,7 @@
 """Security events of the gateway: told to the log at once, written to the table behind the scenes.
 
-A stranger can cause any number of them, so of one address each kind is taken once a minute, and of
-all addresses together so many; the log line of each refusal is there anyway.
+A stranger can cause any number of them, so of one address and kind a burst is taken in a minute,
+and of all addresses together so many (rules/sampler.py); the log line of each refusal is there.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from db.connections import FAILED, UNAVAILABLE, AsyncPool
 from db.security_events import Event
 from rules import log_lines
 from rules.client_address import Address
+from rules.limit_subjects import source
 from rules.sampler import Sampler
 from wsgateway.batching import Batcher
 
 logger = logging.getLogger("gatehouse.gateway")
 
-_EVERY_SECONDS = 60
-_AT_MOST = 600
 _MAX_BATCH = 50
+_MAX_WAITING = 600
 
 
 class SecurityEvents:
     def __init__(self, pool: AsyncPool) -> None:
         self._pool = pool
-        self._sampler = Sampler(_EVERY_SECONDS, _AT_MOST)
-        self._rows = Batcher(self._write, max_batch=_MAX_BATCH, max_waiting=_AT_MOST)
+        self._sampler = Sampler()
+        self._rows = Batcher(self._write, max_batch=_MAX_BATCH, max_waiting=_MAX_WAITING)
 
     async def run(self) -> None:
         await self._rows.run()
@@ -45,7 +45,7 @@ class SecurityEvents:
             log_lines.request_id.reset(before)
 
     def note_from_stranger(self, event: Event, ip: Address | None, request_id: str) -> None:
-        if self._sampler.take((event, ip), time.monotonic()):
+        if self._sampler.take((event, source(ip)), time.monotonic()):
             self.note(event, ip, request_id=request_id)
 
     async def _write(self, rows: list[dict[str, Any]]) -> None:

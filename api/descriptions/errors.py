@@ -59,6 +59,9 @@ def _envelope(code: str) -> Schema:
         details = closed({"retry_after_seconds": {"type": "integer", "minimum": 1}})
     elif code == "validation_failed":
         details = closed({"field": {"type": "string"}})
+    elif code == "malformed_json":
+        # Where it is a field that makes it none: a doubled one, NaN, too deep a value.
+        details = closed({"field": {"type": "string"}}, optional=("field",))
     elif code == "update_required":
         details = closed({"version_status": ref("VersionStatus")})
     else:

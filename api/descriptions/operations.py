@@ -290,7 +290,8 @@ OPERATIONS = (
     ),
     Operation(
         "GET", "/ops/users", "findUsers",
-        "Who it is: by e-mail address, or by an address or network of their sessions.",
+        "Who it is: by e-mail address, or by an address or network of their sessions; then with the"
+        " lockouts of the addresses in it, an IPv6 one with its /64.",
         {200: "OpsUsers"}, "ops", operator=True, query=("email", "ip"),
     ),
     *(
@@ -651,7 +652,10 @@ def bodies_and_answers(settings: Settings) -> dict[str, Schema]:
                 "events": list_of("SecurityEvent"),
             }
         ),
-        "OpsUsers": closed({"users": list_of("OpsUser")}),
+        "OpsUsers": closed(
+            {"users": list_of("OpsUser"), "lockouts": list_of("Lockout")},
+            optional=("lockouts",),  # of addresses: with ?ip=
+        ),
         "Lockout": closed(
             {"subject": {"type": "string"}, "locked_until": ref("Time"), "lockouts": ref("Seq")}
         ),

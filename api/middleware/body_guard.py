@@ -1,4 +1,7 @@
-"""What a body may be: not too large, and JSON where there is one."""
+"""What a body may be: not too large, and JSON where there is one.
+
+Asked once there is somebody to read it: an unknown path is 404 whatever is sent there.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ class BodyGuard:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
 
-    def process_request(self, req: Request, resp: Response) -> None:
+    def process_resource(
+        self, req: Request, resp: Response, resource: object, params: dict[str, object]
+    ) -> None:
         length = req.content_length or 0
         if length > self._max_bytes:
             raise Refusal("payload_too_large", f"A body has at most {self._max_bytes} bytes.")

@@ -1,8 +1,8 @@
 """Security events of requests that were refused for what they are: strange input, a strange origin,
 something that this caller may not do.
 
-Whoever causes them can cause any number. So of one address each kind is written down once a
-minute, and of all addresses together so many; the access log has every one.
+Whoever causes them can cause any number. So of one address and kind a burst is written down in a
+minute, and of all addresses together so many (rules/sampler.py); the access log has every one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from api.context import Request, Response
 from db import security_events
 from db.connections import UNAVAILABLE, SyncPool
 from db.security_events import Event
+from rules.limit_subjects import source
 from rules.sampler import Sampler
 
 logger = logging.getLogger("gatehouse.api")
@@ -27,15 +28,13 @@ _EVENTS = {
     "unsupported_media_type": Event.INPUT_REFUSED,
     "forbidden": Event.ACCESS_REFUSED,
 }
-_EVERY_SECONDS = 60
-_AT_MOST = 600
 
 
 class RefusedRequests:
     def __init__(self, pool: SyncPool, allowed_origins: Collection[str]) -> None:
         self._pool = pool
         self._allowed_origins = frozenset(allowed_origins)
-        self._sampler = Sampler(_EVERY_SECONDS, _AT_MOST)
+        self._sampler = Sampler()
         self._lock = threading.Lock()  # of the sampler
 
     def process_response(
@@ -50,7 +49,8 @@ class RefusedRequests:
 
     def _record(self, req: Request, event: Event, **details: str | None) -> None:
         with self._lock:
-            if not self._sampler.take((event, req.context.address), time.monotonic()):
+            subject = (event, source(req.context.address))
+            if not self._sampler.take(subject, time.monotonic()):
                 return
         session = req.context.session
         try:

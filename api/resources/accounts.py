@@ -73,9 +73,7 @@ class Register:
                 address=req.context.address,
             )
 
-        refusal = in_transaction(self._services.pool, count)
-        if refusal is not None:
-            raise refusal
+        quotas.spend(self._services.pool, count)
 
 
 class Login:

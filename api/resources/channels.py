@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from psycopg import Connection
 
@@ -10,14 +10,23 @@ from api import quotas
 from api.context import Request, Response
 from api.request_input import read_body
 from api.services import Services
-from db.channels import Channel, create_group, list_readable_channels, open_direct
+from db.channels import (
+    Channel,
+    create_group,
+    find_direct,
+    list_readable_channels,
+    open_direct,
+)
 from db.connections import in_transaction
 from rules import fields, limit_subjects
 from rules.errors import Refusal, invalid_field
 from rules.times import rfc3339
 
-# Channels are for ever, so nobody makes them by the thousand.
-NEW_CHANNELS_AN_HOUR = 60
+T = TypeVar("T")
+
+# Channels are for ever, so nobody makes them by the thousand; but whoever moves in with all groups
+# and friends at once, more than a socket subscribes to (WS_MAX_SUBSCRIPTIONS), is not stopped.
+NEW_CHANNELS_AN_HOUR = 300
 
 
 class Channels:
@@ -35,7 +44,7 @@ class Channels:
         body = read_body(req)
         name = body.required("name", fields.channel_name)
         body.end()
-        _count(self._services, req)
+        quotas.spend(self._services.pool, lambda connection: _count_new_one(connection, req))
 
         def create(connection: Connection) -> dict[str, Any]:
             channel_id = create_group(
@@ -61,26 +70,43 @@ class Direct:
         body.end()
         if other_id == req.session.user_id:
             raise invalid_field("user_id", "must be somebody else's")
-        _count(self._services, req)
 
-        def find_or_create(connection: Connection) -> tuple[bool, dict[str, Any]]:
-            opened = open_direct(connection, req.session.user_id, other_id)
-            if opened is None:
-                raise Refusal("not_found", "There is no such user.")
-            channel_id, is_new = opened
+        def find_or_create(connection: Connection) -> tuple[bool, dict[str, Any]] | Refusal:
+            me, is_new = req.session.user_id, False
+            (channel_id,) = _there(find_direct(connection, me, other_id))
+            if channel_id is None:
+                refusal = _count_new_one(connection, req)
+                if refusal is None:
+                    channel_id, is_new = _there(open_direct(connection, me, other_id))
+                else:
+                    # Whoever asked at the same time may have made it with the last that was left.
+                    (channel_id,) = _there(find_direct(connection, me, other_id))
+                    if channel_id is None:
+                        return refusal
             return is_new, _one(connection, req, channel_id)
 
-        is_new, shown = in_transaction(self._services.pool, find_or_create)
+        opened = in_transaction(self._services.pool, find_or_create)
+        if isinstance(opened, Refusal):
+            raise opened
+        is_new, shown = opened
         resp.send_json(201 if is_new else 200, shown)
 
 
-def _count(services: Services, req: Request) -> None:
-    quotas.spend(
-        services.pool,
+def _there(found: T | None) -> T:
+    if found is None:
+        raise Refusal("not_found", "There is no such user.")
+    return found
+
+
+def _count_new_one(connection: Connection, req: Request) -> Refusal | None:
+    return quotas.take(
+        connection,
         limit_subjects.channels_of_account(req.session.user_id),
         maximum=NEW_CHANNELS_AN_HOUR,
         window_seconds=quotas.HOUR,
         address=req.context.address,
+        user_id=req.session.user_id,
+        session_id=req.session.session_id,
     )
 
 

@@ -50,10 +50,15 @@ class OnePerson:
 def _count(services: Services, req: Request) -> None:
     quotas.spend(
         services.pool,
-        limit_subjects.lookups_of_account(req.session.user_id),
-        maximum=LOOKUPS_A_MINUTE,
-        window_seconds=quotas.MINUTE,
-        address=req.context.address,
+        lambda connection: quotas.take(
+            connection,
+            limit_subjects.lookups_of_account(req.session.user_id),
+            maximum=LOOKUPS_A_MINUTE,
+            window_seconds=quotas.MINUTE,
+            address=req.context.address,
+            user_id=req.session.user_id,
+            session_id=req.session.session_id,
+        ),
     )
 
 

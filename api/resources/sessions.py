@@ -105,6 +105,8 @@ class Refresh:
             maximum=auth.refreshes_per_session_per_minute,
             window_seconds=quotas.MINUTE,
             address=client.ip,
+            user_id=session.user_id if session else None,
+            session_id=session_id,
         )
         if too_many is not None:
             return Refreshed(RefreshVerdict.ENDED), held, too_many

@@ -35,6 +35,8 @@ class WsTickets:
                 maximum=settings.auth.tickets_per_session_per_minute,
                 window_seconds=quotas.MINUTE,
                 address=req.context.address,
+                user_id=session.user_id,
+                session_id=session.session_id,
             )
             if refusal is not None:
                 return refusal

@@ -66,6 +66,16 @@ def test_another_content_type_is_415(http: Http, declared: str | None) -> None:
     assert_refused(answer, 415, "unsupported_media_type")
 
 
+def test_path_and_method_are_looked_at_before_the_body(http: Http) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for method, path, status, code in (
+        ("POST", "/nothing", 404, "not_found"),
+        ("PUT", "/auth/login", 405, "method_not_allowed"),
+        ("POST", "/auth/logout", 415, "unsupported_media_type"),
+    ):
+        assert_refused(http.call(method, path, data=b"a=b", headers=form), status, code)
+
+
 @pytest.mark.parametrize(
     "declared", ["application/json", "application/json; charset=utf-8", "Application/JSON"]
 )

@@ -305,11 +305,63 @@ class TestDirect:
         assert town.remove(town.ada, direct, town.ada).error["code"] == "forbidden"
         assert town.remove(town.ada, direct, town.bob).error["code"] == "forbidden"
 
-    def test_new_channels_are_counted(self, town: Town) -> None:
-        body = {"name": "Another"}
-        answers = [town.call(town.ada, "POST", "/chat/channels", body) for _ in range(61)]
-        assert [answer.status for answer in answers] == [201] * 60 + [429]
-        assert int(answers[-1].headers["Retry-After"]) > 0
+
+class TestNewChannels:
+    """Three hundred an hour and account; the test database is told that most are made already."""
+
+    def has_made(self, town: Town, count: int) -> None:
+        town.group(town.ada)
+        town.people.owner.execute(
+            "UPDATE rate_limits SET reserved[11] = %s WHERE key = %s",
+            (count, f"channel:account:{town.ada.user_id}"),
+        )
+
+    def counted(self, town: Town) -> int:
+        count: int = town.people.one(
+            "SELECT sum_of_slices(reserved) FROM rate_limits WHERE key = %s",
+            f"channel:account:{town.ada.user_id}",
+        )
+        return count
+
+    def direct(self, town: Town, other: Person, *, at: int = 0) -> Answer:
+        body = {"user_id": other.user_id}
+        return town.call(town.ada, "POST", "/chat/channels/direct", body, at=at)
+
+    def test_groups_and_direct_ones_count_together(self, town: Town) -> None:
+        self.has_made(town, 298)
+        assert town.call(town.ada, "POST", "/chat/channels", {"name": "One"}).status == 201
+        assert self.direct(town, town.bob).status == 201
+        for refused in (
+            town.call(town.ada, "POST", "/chat/channels", {"name": "One too many"}),
+            self.direct(town, town.cid),
+        ):
+            assert refused.error["code"] == "rate_limited"
+            assert int(refused.headers["Retry-After"]) > 0
+
+    def test_a_direct_channel_that_exists_is_found_whatever_the_limit_says(
+        self, town: Town
+    ) -> None:
+        assert self.direct(town, town.bob).status == 201
+        body = {"user_id": town.ada.user_id}
+        assert town.call(town.cid, "POST", "/chat/channels/direct", body).status == 201
+        self.has_made(town, 300)
+        assert [self.direct(town, other).status for other in (town.bob, town.cid)] == [200, 200]
+
+    def test_what_makes_no_channel_counts_for_nothing(self, town: Town) -> None:
+        assert self.direct(town, town.bob).status == 201
+        self.has_made(town, 7)
+        body = {"user_id": 2**40}
+        assert town.call(town.ada, "POST", "/chat/channels/direct", body).status == 404
+        assert self.direct(town, town.bob).status == 200
+        assert self.counted(town) == 7
+
+    def test_all_who_open_the_last_one_at_once_get_it(self, two_services: Town) -> None:
+        town = two_services
+        self.has_made(town, 299)
+        calls = [partial(self.direct, town, town.bob, at=number % 2) for number in range(16)]
+        answers = at_once(*calls)
+        assert Counter(answer.status for answer in answers) == {201: 1, 200: 15}
+        assert self.counted(town) == 300
 
 
 class TestErasing:

@@ -197,6 +197,36 @@ class TestFinding:
         sessions = office.get("/ops/sessions?ip=203.0.113.0/24").json["sessions"]
         assert [session["user_id"] for session in sessions] == ids[::-1]
 
+    def test_a_lockout_of_the_address_shows_although_nobody_came_from_there(
+        self, office: Office
+    ) -> None:
+        with office.people.owner.transaction():
+            for n, source in enumerate(("203.0.113.9", "203.0.114.1", "2001:db8::/64", "local")):
+                office.people.owner.execute(
+                    "INSERT INTO rate_limits (key, window_seconds, slice, reserved, failures,"
+                    " locked_until, lockouts, touched_at) VALUES (%s, 60, 0, '{}', '{}',"
+                    " now() + interval '1 hour', %s, now())",
+                    (f"login:ip:{source}", n + 1),
+                )
+            office.people.owner.execute(
+                "INSERT INTO rate_limits SELECT 'login:ip:203.0.113.10', window_seconds, slice,"
+                " reserved, failures, now(), locked_at, lockouts, noted_at, touched_at"
+                " FROM rate_limits WHERE key = 'login:ip:local'"
+            )
+
+        def locked(ip: str) -> dict[str, int]:
+            answer = office.get(f"/ops/users?ip={ip}").json
+            assert answer["users"] == []
+            return {one["subject"]: one["lockouts"] for one in answer["lockouts"]}
+
+        nine = {"login:ip:203.0.113.9": 1}
+        assert locked("203.0.113.9") == locked("203.0.113.0/24") == nine
+        assert locked("203.0.112.0/22") == {**nine, "login:ip:203.0.114.1": 2}
+        assert locked("203.0.113.10") == locked("198.51.100.0/24") == {}
+        assert locked("2001:db8::77") == locked("2001:db8::/32") == {"login:ip:2001:db8::/64": 3}
+        email = office.register()["user"]["email"]
+        assert "lockouts" not in office.get(f"/ops/users?email={email}").json
+
     def test_reading_of_people_is_audited(self, office: Office) -> None:
         one = office.register()
         office.get(f"/ops/users?email={one['user']['email']}")

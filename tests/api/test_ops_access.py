@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 
+from scripts.embedded_postgres import EmbeddedPostgres
 from tests.api.conftest import StartApi
 from tests.support.databases import Database
-from tests.support.http_calls import Http
+from tests.support.http_calls import Answer, Http
+from tests.support.own_database import migrated
 from tests.support.services import OPERATOR, OPS_TOKEN
 
 PATH = "/ops/audit"
+ORIGIN = "https://app.example.org"
+OUTSIDE = {"X-Forwarded-For": "203.0.113.1"}
 FROM_OFFICE = {"X-Forwarded-For": "198.51.100.7"}
 
 
@@ -30,6 +35,12 @@ def events(database: Database) -> dict[str, int]:
                 " WHERE event <> 'sys_startup' GROUP BY event"
             ).fetchall()
         )
+
+
+def as_seen(answer: Answer) -> tuple[Any, ...]:
+    """All that a client sees of it but the time."""
+    headers = sorted((name, value) for name, value in answer.headers.items() if name != "Date")
+    return answer.status, headers, answer.body
 
 
 class TestTokens:
@@ -126,6 +137,7 @@ class TestNetworks:
             database,
             TRUSTED_PROXY_HOPS="1",
             OPS_ALLOWED_NETWORKS="198.51.100.0/24, 2001:db8::/32",
+            CORS_ALLOWED_ORIGINS=ORIGIN,
         )[1]
 
     @pytest.mark.parametrize(
@@ -145,11 +157,66 @@ class TestNetworks:
         answer = http.get(PATH, ops_token=OPS_TOKEN, headers={"X-Forwarded-For": address})
         assert answer.status == status
 
-    def test_elsewhere_a_wrong_method_is_not_found_either(self, http: Http) -> None:
-        headers = {"X-Forwarded-For": "203.0.113.1"}
-        assert http.post(PATH, {}, headers=headers).status == 404
+    def test_elsewhere_every_method_answers_as_for_a_path_that_nobody_has(self, http: Http) -> None:
+        methods = ("GET", "HEAD", "POST", "OPTIONS", "DELETE", "TRACE", "BREW")
+        preflight = {"Access-Control-Request-Method": "GET"}
+        for method, origin, more in itertools.product(
+            methods, (None, ORIGIN, "https://evil.example"), ({}, preflight)
+        ):
+            headers = {**OUTSIDE, **more, "X-Request-ID": "the-same-for-both"}
+            if origin is not None:
+                headers["Origin"] = origin
+            ours, nobodys = (
+                as_seen(http.call(method, path, ops_token=OPS_TOKEN, headers=headers))
+                for path in (PATH, "/ops/nothing")
+            )
+            assert ours == nobodys, (method, origin, more)
+
+    def test_elsewhere_every_call_is_an_event_and_counts_against_its_address(
+        self, database: Database, start_api: StartApi
+    ) -> None:
+        _, http = start_api(
+            database,
+            TRUSTED_PROXY_HOPS="1",
+            OPS_ALLOWED_NETWORKS="198.51.100.0/24",
+            AUTH_RATE_LIMIT_MAX_ATTEMPTS_PER_IP="5",
+        )
+        for method in ("GET", "OPTIONS", "POST", "GET"):
+            assert http.call(method, PATH, ops_token=OPS_TOKEN, headers=OUTSIDE).status == 404
+            assert http.call(method, "/ops/nothing", headers=OUTSIDE).status == 404
+        assert events(database) == {"authz_fail": 4}
+        # Locked out, it still sees an unknown path, and what it does is told now and then.
+        headers = {**OUTSIDE, "X-Request-ID": "the-same-for-both"}
+        for _ in range(8):
+            ours, nobodys = (
+                as_seen(http.get(path, headers=headers)) for path in (PATH, "/ops/nothing")
+            )
+            assert ours == nobodys
+        assert events(database) == {
+            "authz_fail": 5,
+            "authn_login_lock": 1,
+            "excess_rate_limit_exceeded": 1,
+        }
+        assert audit(database) == []
+        login = {"email": "a@example.org", "password": "x"}
+        assert http.post("/auth/login", login, headers=OUTSIDE).status == 429
+
+    def test_elsewhere_there_is_no_such_path_without_a_database_either(
+        self, own_postgres: EmbeddedPostgres, start_api: StartApi
+    ) -> None:
+        service, http = start_api(
+            migrated(own_postgres),
+            DB_POOL_TIMEOUT_MS="300",
+            OPS_ALLOWED_NETWORKS="198.51.100.0/24",
+        )
+        own_postgres.kill()
+        assert http.get(PATH, ops_token=OPS_TOKEN).status == 404
+        service.wait_for_line("an outsider could not be counted")
+
+    def test_inside_a_wrong_method_is_told(self, http: Http) -> None:
         headers = {"X-Forwarded-For": "198.51.100.1"}
         assert http.post(PATH, {}, headers=headers, ops_token=OPS_TOKEN).status == 405
+        assert http.call("OPTIONS", PATH, headers=headers).status == 200
 
 
 def test_a_caller_that_runs_wild_is_held_back(database: Database, start_api: StartApi) -> None:

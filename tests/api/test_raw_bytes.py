@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from rules.errors import KINDS
 from tests.support.raw_http import MAX_BODY_BYTES, RawServer, statuses
 
 GET = b"GET /after HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -62,10 +63,10 @@ REFUSED = {
     "a length with a space": (400, post(b"Content-Length: 1 1", body=b"a")),
     "a length of 5000 digits": (413, post(b"Content-Length: " + b"9" * 5000)),
     "a length above the limit": (413, post(b"Content-Length: 1001", body=b"a" * 1001)),
-    "gzip": (501, post(b"Transfer-Encoding: gzip", body=b"0\r\n\r\n")),
-    "gzip, chunked": (501, post(b"Transfer-Encoding: gzip, chunked", body=b"0\r\n\r\n")),
-    "identity": (501, post(b"Transfer-Encoding: identity", body=b"0\r\n\r\n")),
-    "xchunked": (501, post(b"Transfer-Encoding: xchunked", body=b"0\r\n\r\n")),
+    "gzip": (400, post(b"Transfer-Encoding: gzip", body=b"0\r\n\r\n")),
+    "gzip, chunked": (400, post(b"Transfer-Encoding: gzip, chunked", body=b"0\r\n\r\n")),
+    "identity": (400, post(b"Transfer-Encoding: identity", body=b"0\r\n\r\n")),
+    "xchunked": (400, post(b"Transfer-Encoding: xchunked", body=b"0\r\n\r\n")),
     "chunked, identity": (400, post(b"Transfer-Encoding: chunked, identity", body=b"0\r\n\r\n")),
     "chunked twice": (400, post(b"Transfer-Encoding: chunked, chunked", body=b"0\r\n\r\n")),
     "two Transfer-Encodings": (400, chunked(b"0\r\n\r\n", b"Transfer-Encoding: chunked")),
@@ -166,7 +167,9 @@ def test_a_request_that_may_be_misread_gets_one_refusal_and_the_connection_close
         answers = connection.answers_until_closed()
     assert statuses(answers) == [status]
     assert answers[0].headers["connection"] == "close"
-    assert answers[0].json["error"]["request_id"] == answers[0].headers["x-request-id"]
+    error = answers[0].json["error"]
+    assert KINDS[error["code"]].status == status
+    assert error["request_id"] == answers[0].headers["x-request-id"]
     assert server.app.requests == []
 
 

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from db import notifications
+from db.operators import Operator, UserAct, act_on_user
 from db.sessions import (
     ClientInfo,
     EndedSession,
@@ -33,6 +34,7 @@ from db.sessions import (
 )
 from db.users import User, find_user, insert_user, replace_password_hash
 from tests.support.databases import Database
+from tests.support.processes import wait_until
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 NOBODY = ClientInfo(ip=None, user_agent=None, version=None, content_version=None)
@@ -283,6 +285,57 @@ class TestEnding:
 
         with ThreadPoolExecutor(4) as threads:
             assert sum(threads.map(end, range(4))) == 10
+
+
+def enable(connection: Connection, user: User) -> None:
+    act_on_user(connection, Operator("olga", None), UserAct.ENABLE, user.id, "a mistake")
+
+
+def make_room(connection: Connection, user: User) -> None:
+    terms = SessionTerms(ttl_days=30, idle_days=14, max_per_account=1)
+    with connection.transaction():
+        open_session(connection, user.id, checked_hash="hash 1", client=NOBODY, terms=terms)
+
+
+def end_others(connection: Connection, user: User) -> None:
+    revoke_other_sessions(connection, user.id, except_session_id=0, reason="ended_by_user")
+
+
+@pytest.mark.parametrize("act", [enable, make_room, end_others])
+def test_a_change_of_several_sessions_locks_them_in_id_order(
+    database: Database, api: Connection, owner: Connection, ann: User, act: Any
+) -> None:
+    first, *others = sorted(opened(api, ann).id for _ in range(5))
+    if act is enable:
+        owner.execute("UPDATE users SET disabled_at = now() WHERE id = %s", [ann.id])
+    # Moved to the end of the table and of its indexes, so that a scan finds it last.
+    owner.execute(
+        "UPDATE user_sessions SET expires_at = expires_at + interval '1 s' WHERE id = %s", [first]
+    )
+    with ThreadPoolExecutor(1) as threads, database.connect("api") as busy:
+        for way in ("indexscan", "bitmapscan", "nestloop", "mergejoin"):
+            busy.execute(f"SET enable_{way} = off")  # so that nothing is in order by chance
+        with owner.transaction():
+            owner.execute("SELECT FROM user_sessions WHERE id = %s FOR UPDATE", [first])
+            acting = threads.submit(act, busy, ann)
+            wait_until(lambda: is_waiting(api, busy), "the change to wait for the first session")
+            free = owner.execute(
+                "SELECT id FROM user_sessions WHERE id = ANY (%s)"
+                " ORDER BY id FOR UPDATE SKIP LOCKED",
+                [others],
+            ).fetchall()
+        acting.result()
+    assert [session_id for (session_id,) in free] == others
+    assert not {first, *others} & {one.session_id for one in list_live_sessions(api, ann.id)}
+
+
+def is_waiting(looking: Connection, connection: Connection) -> bool:
+    """Whether the other connection waits for a lock."""
+    row = looking.execute(
+        "SELECT cardinality(pg_blocking_pids(%s)) > 0", [connection.info.backend_pid]
+    ).fetchone()
+    assert row is not None
+    return bool(row[0])
 
 
 def idle_ends(owner: Connection) -> dict[int, datetime]:

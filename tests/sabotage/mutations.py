@@ -493,6 +493,22 @@ MUTATIONS = (
         "chunked is applied once",
     ),
     Mutation(
+        "any-content-type-is-read",
+        "api/app.py",
+        "            BodyGuard(settings.service.max_request_body_bytes),\n",
+        "",
+        ("tests/api/test_errors.py",),
+        "a body is JSON and says so",
+    ),
+    Mutation(
+        "a-status-that-the-table-lacks",
+        "api/http_grammar.py",
+        'RefusedHead(400, "a transfer coding other than chunked")',
+        'RefusedHead(501, "a transfer coding other than chunked")',
+        (_RAW_BYTES,),
+        "codes and statuses come from one table",
+    ),
+    Mutation(
         "chunked-in-http-1-0",
         "api/http_grammar.py",
         '        raise RefusedHead(400, "Transfer-Encoding in HTTP/1.0")\n',

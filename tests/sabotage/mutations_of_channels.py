@@ -8,6 +8,7 @@ _SQL = "db/sql/migrations/0007_channels.sql"
 _CLIENT = "tests/client/test_live.py::TestChannels"
 _CHAT = "tests/acceptance/test_chat_and_smoke.py::TestChat"
 _GROUPS = "tests/api/test_groups.py"
+_NEW_CHANNELS = f"{_GROUPS}::TestNewChannels"
 
 MUTATIONS_OF_CHANNELS = (
     Mutation(
@@ -83,8 +84,24 @@ MUTATIONS_OF_CHANNELS = (
         "api/quotas.py",
         "    if refusal is not None:\n        raise refusal\n",
         "",
-        (_GROUPS,),
+        (_NEW_CHANNELS,),
         "nobody makes channels by the thousand",
+    ),
+    Mutation(
+        "a-direct-channel-that-exists-counts",
+        "api/resources/channels.py",
+        "            if channel_id is None:\n                refusal = _count_new_one(",
+        "            if True:\n                refusal = _count_new_one(",
+        (_NEW_CHANNELS,),
+        "finding a direct channel makes none",
+    ),
+    Mutation(
+        "the-last-one-is-refused-to-who-asked-too",
+        "api/resources/channels.py",
+        "                    if channel_id is None:\n                        return refusal\n",
+        "                    return refusal\n",
+        (_NEW_CHANNELS,),
+        "one channel a pair, however many ask at once",
     ),
     Mutation(
         "the-client-keeps-the-old-name",

@@ -12,12 +12,39 @@ _METRICS_SQL = "db/sql/migrations/0010_metrics.sql"
 _AUDIT = "tests/db/test_audit.py"
 _OPERATORS = "tests/api/test_operators.py"
 _ACCESS = "tests/api/test_ops_access.py"
+_SESSION_ENDS = (
+    "tests/db/test_session_ends.py::test_a_change_of_several_sessions_locks_them_in_id_order"
+)
 _PSQL = "tests/db/test_psql_scripts.py"
 _VERIFY = "tests/acceptance/test_verify_audit.py"
 _METRICS = "tests/db/test_metrics.py"
 _FLEET = "tests/gateway/test_metrics.py"
 
 MUTATIONS_OF_OPERATORS = (
+    Mutation(
+        "outsiders-try-for-nothing",
+        "api/middleware/ops_access.py",
+        "            self._count_outsider(address)\n",
+        "",
+        (_ACCESS,),
+        "a refused call to ops counts against its address, from wherever",
+    ),
+    Mutation(
+        "a-lockout-tells-of-ops",
+        "api/middleware/ops_access.py",
+        "        except Refusal:\n            pass ",
+        "        except ZeroDivisionError:\n            pass ",
+        (_ACCESS,),
+        "from elsewhere there are no operators' paths, for whoever is locked out too",
+    ),
+    Mutation(
+        "options-tell-of-ops",
+        "api/middleware/ops_access.py",
+        "        if not self._is_inside(address):\n",
+        '        if not self._is_inside(address) and req.method != "OPTIONS":\n',
+        (_ACCESS,),
+        "from elsewhere there are no operators' paths, whatever the method",
+    ),
     Mutation(
         "audit-head-not-locked",
         _AUDIT_SQL,
@@ -157,16 +184,32 @@ MUTATIONS_OF_OPERATORS = (
     Mutation(
         "strange-network-gets-in",
         "api/middleware/ops_access.py",
-        "            address is not None and address in network for network in self._networks\n",
-        "            True for network in self._networks\n",
+        "any(address in network for network in self._networks)\n",
+        "any(True for network in self._networks)\n",
         (_ACCESS,),
         "for strange networks there is no such path",
     ),
     Mutation(
+        "enabling-locks-in-any-order",
+        _OPERATORS_SQL,
+        "                ORDER BY s.id\n                FOR NO KEY UPDATE OF s\n",
+        "                ORDER BY s.id DESC\n                FOR NO KEY UPDATE OF s\n",
+        (_SESSION_ENDS,),
+        "mass changes go in id order",
+    ),
+    Mutation(
+        "making-room-locks-in-any-order",
+        "db/sql/queries/sessions.sql",
+        "    )\n    ORDER BY id\n    FOR NO KEY UPDATE\n)\n\n-- name: insert_session\n",
+        "    )\n)\n\n-- name: insert_session\n",
+        (_SESSION_ENDS,),
+        "mass changes go in id order",
+    ),
+    Mutation(
         "sessions-come-back-with-enabling",
         _OPERATORS_SQL,
-        "              AND s.user_id = u.id AND s.revoked_at IS NULL;\n",
-        "              AND s.user_id = u.id AND false;\n",
+        "u.disabled_at IS NOT NULL AND s.revoked_at IS NULL\n",
+        "u.disabled_at IS NOT NULL AND false\n",
         (_OPERATORS,),
         "the sessions of before stay ended",
     ),
@@ -194,6 +237,14 @@ MUTATIONS_OF_OPERATORS = (
         "return _escaped_help(value)",
         ("tests/unit/test_prometheus.py",),
         "a label may hold anything",
+    ),
+    Mutation(
+        "the-64-of-an-address-is-not-shown",
+        "db/sql/queries/operators.sql",
+        "::inet && %(network)s::inet\n",
+        "::inet <<= %(network)s::inet\n",
+        (_OPERATORS,),
+        "an operator sees what locks an address out",
     ),
     Mutation(
         "percentile-beyond-the-end",

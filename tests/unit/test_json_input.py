@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -83,23 +84,31 @@ class TestMalformed:
 
     @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
     def test_a_constant_of_javascript_is_no_json(self, constant: str) -> None:
-        assert refused(f'{{"a":{constant}}}').message == f"{constant} is not JSON."
+        for value in (constant, f"[1, {constant}]"):
+            refusal = refused(f'{{"outer":{{"n":{value}}}}}')
+            assert refusal.code == "malformed_json"
+            assert refusal.message == f"outer.n is {constant}, which is no JSON"
+            assert refusal.details == {"field": "outer.n"}
 
     @pytest.mark.parametrize(
-        "text",
+        ("text", "field"),
         [
-            '{"a":1,"a":1}',
-            '{"a":1,"b":{"c":1,"c":2}}',
-            '{"a":1,"\\u0061":2}',
-            '{"l":[{"":1,"":2}]}',
+            ('{"a":1,"a":1}', "a"),
+            ('{"z":1,"b":{"y":0,"c":1,"c":2}}', "b.c"),
+            ('{"z":1,"a":1,"\\u0061":2}', "a"),
+            ('{"l":[{"k":1,"k":2}]}', "l.k"),
+            ('{"a":{"":1,"":2}}', "a."),
+            ('{"":1,"":2}', "a key"),
+            ('{"a":NaN,"a":{"b":1,"b":1}}', "a"),
         ],
     )
-    def test_a_key_that_stands_twice_is_refused_at_any_depth_and_spelling(self, text: str) -> None:
+    def test_a_key_that_stands_twice_is_refused_at_any_depth_and_spelling(
+        self, text: str, field: str
+    ) -> None:
         refusal = refused(text)
-        assert (refusal.code, refusal.message) == (
-            "malformed_json",
-            "A key occurs twice in one object.",
-        )
+        assert refusal.code == "malformed_json"
+        assert refusal.message == f"{field} occurs twice in one object"
+        assert refusal.details == {"field": field}
 
     @pytest.mark.parametrize(
         "text",
@@ -113,7 +122,43 @@ class TestMalformed:
         ],
     )
     def test_deep_nesting_is_refused_before_it_costs_anything(self, text: str) -> None:
-        assert refused(text).message == f"Nested deeper than {MAX_DEPTH} levels."
+        refusal = refused(text)
+        assert refusal.code == "malformed_json"
+        assert refusal.message.rstrip(".").endswith(f"is nested deeper than {MAX_DEPTH} levels")
+
+    @pytest.mark.parametrize(
+        ("text", "details"),
+        [
+            (nested(MAX_DEPTH + 1), {"field": "a"}),
+            ('{"b":["c",{"d":1}],"a" : ' + "[" * 40, {"field": "a"}),
+            ('{"b":1,"\\u0061":' + '{"x":' * 40, {"field": "a"}),
+            ('{"' + "k" * 99 + '":' + "[" * 40, {"field": "k" * 64}),
+            ('{"\\ud800":' + "[" * 40, {"field": "?"}),
+            # No member of an object, or no object at all.
+            ("[" * 40, {}),
+            ('{"\\x":' + "[" * 40, {}),
+            # A value, which may be a secret, is never taken for a key.
+            ('{"password":"secret"' + "[" * 40, {"field": "password"}),
+            ('["secret",' + "[" * 40, {}),
+        ],
+    )
+    def test_it_names_the_field_of_the_top_level(self, text: str, details: Any) -> None:
+        assert refused(text).details == details
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            '"' + '\\"' * 30_000 + "[" * 40,
+            ('"' + " " * 700) * 90 + "[" * 40,
+            '{"' + "k" * 30_000 + '":{' + ",".join(f'"{n}":1' for n in range(4_000)) + ',"1":1}}',
+            "{" + ",".join(f'"{n}":1' for n in range(6_000)) + ',"1":1}',
+        ],
+    )
+    def test_no_text_of_the_size_of_a_body_costs_more_than_a_moment(self, text: str) -> None:
+        # A search that begins anew in the first of them takes a minute.
+        started = time.process_time()
+        refused(text)
+        assert time.process_time() - started < 0.5
 
     def test_closing_brackets_without_opening_ones_buy_no_depth(self) -> None:
         assert refused("]" * 100 + "[" * 50).code == "malformed_json"

@@ -24,6 +24,7 @@ from db.operators import (
     act_on_user,
     list_accounts,
     list_lockouts,
+    list_lockouts_of_addresses,
     list_sessions,
 )
 from db.users import find_user
@@ -34,6 +35,7 @@ from rules.opaque_tokens import hash_token, new_token
 from rules.times import rfc3339
 
 MOST_USERS = 50
+MOST_LOCKOUTS = 50
 LAST_EVENTS = 20
 SESSIONS_SHOWN = 50
 DEFAULT_MUTE_SECONDS = 3600
@@ -42,7 +44,10 @@ RESET_TOKEN_SECONDS = 24 * 3600
 
 
 class OpsUsers:
-    """GET /ops/users?email= or ?ip=: who it is, with sessions, lockouts and last events."""
+    """GET /ops/users?email= or ?ip=: who it is, with sessions, lockouts and last events.
+
+    ?ip= tells the lockouts of the addresses themselves too, whether or not anybody came from there.
+    """
 
     for_operators = True
 
@@ -56,14 +61,17 @@ class OpsUsers:
         if (email is None) == (network is None):
             raise invalid_field("email", "or ip says whom to find, one of them")
 
-        def read(connection: Connection) -> tuple[list[dict[str, Any]], audit.Head]:
+        def read(connection: Connection) -> tuple[dict[str, Any], audit.Head]:
             accounts = list_accounts(
                 connection,
                 email_key=None if email is None else email_key(email),
                 network=network,
                 limit=MOST_USERS,
             )
-            found = [_with_everything(connection, account) for account in accounts]
+            answer = {"users": [_with_everything(connection, account) for account in accounts]}
+            if network is not None:
+                locked = list_lockouts_of_addresses(connection, network, MOST_LOCKOUTS)
+                answer["lockouts"] = [_shown_lockout(lockout) for lockout in locked]
             only = accounts[0].id if len(accounts) == 1 else None
             head = record(
                 connection,
@@ -73,10 +81,10 @@ class OpsUsers:
                 user_ids=[account.id for account in accounts],
                 filters=query.given,
             )
-            return found, head
+            return answer, head
 
-        users, _ = act(self._services.pool, read)
-        resp.send_json(200, {"users": users})
+        answer, _ = act(self._services.pool, read)
+        resp.send_json(200, answer)
 
 
 class _OnUser(ABC):

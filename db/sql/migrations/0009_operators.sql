@@ -80,11 +80,15 @@ BEGIN
             UPDATE users SET disabled_at = clock_timestamp()
             WHERE id = p_user_id AND disabled_at IS NULL;
         WHEN 'enable' THEN
-            UPDATE user_sessions s
+            UPDATE user_sessions
             SET revoked_at = clock_timestamp(), revoked_reason = 'account_was_disabled'
-            FROM users u
-            WHERE u.id = p_user_id AND u.disabled_at IS NOT NULL
-              AND s.user_id = u.id AND s.revoked_at IS NULL;
+            WHERE id IN (
+                SELECT s.id FROM user_sessions s
+                JOIN users u ON u.id = s.user_id
+                WHERE u.id = p_user_id AND u.disabled_at IS NOT NULL AND s.revoked_at IS NULL
+                ORDER BY s.id
+                FOR NO KEY UPDATE OF s
+            );
             UPDATE users SET disabled_at = NULL WHERE id = p_user_id;
         WHEN 'unlock' THEN
             UPDATE rate_limits r

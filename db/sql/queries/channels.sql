@@ -18,6 +18,24 @@ ORDER BY c.id DESC
 -- name: create_group
 SELECT create_group(%(owner_id)s, %(name)s, %(request_id)s)
 
+-- name: find_direct
+-- No row where the other is not there, null where the two have no channel yet. It holds the two
+-- people, whose rows come before limit rows in the lock order.
+WITH people AS (
+    SELECT u.id FROM users u
+    WHERE u.id IN (%(user_id)s, %(other_id)s) AND u.disabled_at IS NULL
+    ORDER BY u.id
+    FOR KEY SHARE
+)
+SELECT (
+    SELECT c.id FROM chat_channels c
+    WHERE c.kind = 'direct'
+      AND c.direct_low = least(%(user_id)s::bigint, %(other_id)s)
+      AND c.direct_high = greatest(%(user_id)s::bigint, %(other_id)s)
+) AS channel_id
+FROM people
+WHERE people.id = %(other_id)s
+
 -- name: open_direct
 SELECT channel_id, created FROM open_direct(%(user_id)s, %(other_id)s)
 

@@ -50,3 +50,15 @@ FROM rate_limits
 WHERE locked_until > clock_timestamp()
   AND (key = ANY (%(keys)s) OR starts_with(key, %(prefix)s))
 ORDER BY key
+
+-- name: list_lockouts_of_addresses
+-- Of the network and of what lies in it: an IPv6 address is locked out with its /64.
+SELECT key, locked_until, lockouts
+FROM rate_limits
+WHERE locked_until > clock_timestamp()
+  AND CASE
+    WHEN starts_with(key, %(prefix)s) AND key <> %(prefix)s || 'local'
+        THEN substr(key, length(%(prefix)s) + 1)::inet && %(network)s::inet
+  END
+ORDER BY key
+LIMIT %(limit)s

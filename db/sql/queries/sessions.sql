@@ -6,14 +6,20 @@ WHERE id = %(user_id)s AND password_hash = %(checked_hash)s AND disabled_at IS N
 FOR NO KEY UPDATE
 
 -- name: revoke_sessions_beyond_limit
--- Makes room for one more: of the user's live sessions all but the newest (limit - 1) end.
+-- Makes room for one more: of the user's live sessions all but the newest (limit - 1) end. In id
+-- order, like every change of several sessions.
 UPDATE user_sessions
 SET revoked_at = clock_timestamp(), revoked_reason = 'replaced_by_newer'
 WHERE id IN (
-    SELECT session_id FROM live_sessions
-    WHERE user_id = %(user_id)s
-    ORDER BY session_id DESC
-    OFFSET %(limit)s - 1
+    SELECT id FROM user_sessions
+    WHERE revoked_at IS NULL AND id IN (
+        SELECT session_id FROM live_sessions
+        WHERE user_id = %(user_id)s
+        ORDER BY session_id DESC
+        OFFSET %(limit)s - 1
+    )
+    ORDER BY id
+    FOR NO KEY UPDATE
 )
 
 -- name: insert_session
