@@ -13,13 +13,16 @@ import re
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from http import HTTPMethod
 from typing import Any
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 trace: ContextVar[str | None] = ContextVar("trace", default=None)
 
 TRACE_FIELD = "logging.googleapis.com/trace"
+# RFC 9110, 9.3, and PATCH (RFC 5789).
+_HTTP_METHODS = frozenset(
+    ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
+)
 _TRACE_HEADER = re.compile(r"([0-9a-f]{32})(/.*)?")
 
 
@@ -58,7 +61,7 @@ def configure_logging() -> None:
 
 def shown_method(method: str) -> str:
     """A method is a word of the client's choice; only those that HTTP defines are repeated."""
-    return method if method in HTTPMethod.__members__ else "(other)"
+    return method if method in _HTTP_METHODS else "(other)"
 
 
 def trace_name(header: str | None, project: str | None) -> str | None:

@@ -256,7 +256,8 @@ class SocketSettings:
     ping_seconds: int = _variable("WS_PING_SECONDS", _integer(1, 3600), "25")
     first_frame_seconds: int = _variable("WS_FIRST_FRAME_SECONDS", _integer(1, 3600), "30")
     max_lifetime_seconds: int = _variable("WS_MAX_LIFETIME_SECONDS", _integer(1, 604_800), "3300")
-    shutdown_spread_seconds: int = _variable("WS_SHUTDOWN_SPREAD_SECONDS", _integer(0, 60), "5")
+    # Whatever comes after it must fit into the 10 s that a gateway has from SIGTERM to its exit.
+    shutdown_spread_seconds: int = _variable("WS_SHUTDOWN_SPREAD_SECONDS", _integer(0, 5), "5")
     # Sessions are swept every 2 s and a little: below 3 it would close sockets of a sound house.
     unverified_max_seconds: int = _variable("WS_UNVERIFIED_MAX_SECONDS", _integer(3, 3600), "30")
 

@@ -719,7 +719,7 @@ MUTATIONS = (
     Mutation(
         "method-logged-as-it-came",
         "rules/log_lines.py",
-        'return method if method in HTTPMethod.__members__ else "(other)"',
+        'return method if method in _HTTP_METHODS else "(other)"',
         "return method",
         (_SECURITY_HEADERS,),
         "no word of a client's choice stands in the access line",
