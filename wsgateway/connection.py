@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Any
 
@@ -15,6 +16,8 @@ from rules.errors import KINDS, Refusal
 from rules.patience import Patience
 from wsgateway.framing import text_frame
 from wsgateway.protocol import Limits, SocketState, error_frame
+
+logger = logging.getLogger("gatehouse.gateway")
 
 
 class Connection:
@@ -108,6 +111,15 @@ class Connection:
         if self._ending is not None and not self.acks_due:
             self._finish()
 
+    def note(self, message: str, *arguments: object, **more: object) -> None:
+        """A log line of this socket, from whatever task."""
+        own = {
+            "request_id": self.request_id,
+            "user_id": self.user_id,
+            "session_id": self.session_id,
+        }
+        logger.info(message, *arguments, extra={"fields": own | more})
+
     async def closed(self) -> None:
         """Until a close that was begun is through: when the handler returns, the library closes
         whatever is still open with 1000."""
@@ -124,7 +136,11 @@ class Connection:
             return
         self._ending = self._ending or (refusal, {})
         say_goodbye(self._socket, refusal, farewell)
-        self._close_task = asyncio.create_task(finish_closing(self._socket))
+        self._close_task = asyncio.create_task(self._end(refusal))
+
+    async def _end(self, refusal: Refusal) -> None:
+        self.note("socket closed: %s", refusal.code, code=refusal.code)
+        await finish_closing(self._socket)
 
 
 def write_frames(socket: ServerConnection, data: bytes) -> None:

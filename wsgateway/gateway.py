@@ -313,12 +313,8 @@ class Gateway:
         assert isinstance(socket, GuardedSocket)  # noqa: S101 - serve() was told to make it
         socket.on_flood = lambda: connection.close(Refusal("rate_limited"), after_acks=True)
         self._connections.add(connection)
-        fields: dict[str, Any] = {
-            "user_id": admission.user_id,
-            "session_id": admission.session_id,
-        }
         try:
-            logger.info("socket open", extra={"fields": fields})
+            connection.note("socket open")
             drain = self._drains.enter(connection, drain_id)
             connection.send(self._connected(admission) | {"drain": drain})
             await self._read(socket, connection, changes_seen, drains_seen)
@@ -326,9 +322,8 @@ class Gateway:
             self._fanout.leave(connection)
             self._connections.remove(connection)
             self._presence.ended(connection.id)
-            code = connection.end_code or "by the client"
-            fields |= {"code": code, "close_code": socket.close_code}
-            logger.info("socket closed: %s", code, extra={"fields": fields})
+            if connection.end_code is None:
+                connection.note("socket closed: by the client", close_code=socket.close_code)
 
     async def _read(
         self,

@@ -174,6 +174,7 @@ class TestWhatIsRefused:
             ("DB_CONNECT_TIMEOUT", "1"),
             ("WS_SEND_BUFFER_BYTES", "4095"),
             ("WS_UNVERIFIED_MAX_SECONDS", "2"),
+            ("WS_SHUTDOWN_SPREAD_SECONDS", "6"),
             ("DRAIN_WARNING_SECONDS", "300,soon"),
             ("JWT_SECRET_SECRET_REF", "projects/p/secrets/jwt"),
             ("JWT_SECRET_SECRET_REF", "projects/p/secrets/jwt/versions/0x1"),
