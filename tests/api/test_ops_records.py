@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import StartApi, new_email
+from tests.api.conftest import SharedApi, StartApi, new_email
 from tests.support.databases import Database
 from tests.support.http_calls import Http
 from tests.support.services import OPS_TOKEN
@@ -74,8 +74,8 @@ class TestSecurityEvents:
             "event=a&event=b",
         ],
     )
-    def test_a_question_that_is_none_is_refused(self, http: Http, query: str) -> None:
-        answer = http.get(f"/ops/security-events?{query}", ops_token=OPS_TOKEN)
+    def test_a_question_that_is_none_is_refused(self, shared: SharedApi, query: str) -> None:
+        answer = shared.http.get(f"/ops/security-events?{query}", ops_token=OPS_TOKEN)
         assert answer.status in (400, 422), answer.body
 
 

@@ -232,9 +232,12 @@ class TestOrigins:
             sockets.admitted(port, people.ticket(ada), headers={"Origin": origin})
         sockets.admitted(port, people.ticket(ada))
 
-    @pytest.mark.parametrize(
-        "origin",
-        [
+    def test_any_other_origin_is_refused_and_spends_no_ticket(
+        self, people: People, port: int, sockets: Sockets
+    ) -> None:
+        ticket = people.ticket(people.person())
+        offered = {"Sec-WebSocket-Protocol": f"gatehouse.v1, ticket.{ticket}"}
+        for origin in (
             "https://evil.example",
             "http://app.example.org",
             "https://app.example.org:8443",
@@ -246,15 +249,9 @@ class TestOrigins:
             "capacitor://localhost:8080",
             "null",
             "",
-        ],
-    )
-    def test_any_other_origin_is_refused_and_spends_no_ticket(
-        self, people: People, port: int, origin: str, sockets: Sockets
-    ) -> None:
-        ticket = people.ticket(people.person())
-        offered = {"Sec-WebSocket-Protocol": f"gatehouse.v1, ticket.{ticket}"}
-        answer = Http(port).get("/ws", headers={**UPGRADE, **offered, "Origin": origin})
-        assert_refused(answer, 403, "origin_not_allowed")
+        ):
+            answer = Http(port).get("/ws", headers={**UPGRADE, **offered, "Origin": origin})
+            assert_refused(answer, 403, "origin_not_allowed")
         sockets.admitted(port, ticket)
 
     def test_without_a_list_no_browser_gets_in(self, http: Http) -> None:
