@@ -9,6 +9,7 @@ from psycopg import Connection
 from api import quotas
 from api.context import Request, Response
 from api.request_input import read_body
+from api.resources.people import count_lookup
 from api.services import Services
 from db.channels import (
     Channel,
@@ -70,6 +71,7 @@ class Direct:
         body.end()
         if other_id == req.session.user_id:
             raise invalid_field("user_id", "must be somebody else's")
+        count_lookup(self._services, req)
 
         def find_or_create(connection: Connection) -> tuple[bool, dict[str, Any]] | Refusal:
             me, is_new = req.session.user_id, False

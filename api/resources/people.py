@@ -26,7 +26,7 @@ class People:
 
     def on_get(self, req: Request, resp: Response) -> None:
         display_name = Query(req, "display_name").required("display_name", fields.display_name)
-        _count(self._services, req)
+        count_lookup(self._services, req)
         with self._services.pool.connection() as connection:
             people = list_people_named(connection, display_name, MOST_PEOPLE)
         resp.send_json(200, {"users": [_shown(person) for person in people]})
@@ -39,7 +39,7 @@ class OnePerson:
         self._services = services
 
     def on_get(self, req: Request, resp: Response, user_id: int) -> None:
-        _count(self._services, req)
+        count_lookup(self._services, req)
         with self._services.pool.connection() as connection:
             person = find_person(connection, user_id)
         if person is None:
@@ -47,7 +47,8 @@ class OnePerson:
         resp.send_json(200, _shown(person))
 
 
-def _count(services: Services, req: Request) -> None:
+def count_lookup(services: Services, req: Request) -> None:
+    """Whatever tells whether an account exists counts as looking it up."""
     quotas.spend(
         services.pool,
         lambda connection: quotas.take(

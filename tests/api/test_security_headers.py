@@ -55,10 +55,15 @@ class Service:
             return connection.next_answer(to_head=line.startswith("HEAD "))
 
     def log_of(self, request_id: str) -> list[dict[str, Any]]:
+        """Up to the access line, which comes last."""
+
         def found() -> list[dict[str, Any]]:
             return [line for line in self.process.log if line.get("request_id") == request_id]
 
-        wait_until(found, f"a log line with {request_id}")
+        def is_whole() -> bool:
+            return any(line["logger"] == "gatehouse.api.access" for line in found())
+
+        wait_until(is_whole, f"an access line with {request_id}")
         return found()
 
 

@@ -131,7 +131,7 @@ MUTATIONS_OF_CHANNELS = (
         "accounts-copied-one-by-one",
         "api/resources/people.py",
         "    def on_get(self, req: Request, resp: Response, user_id: int) -> None:\n"
-        "        _count(self._services, req)\n",
+        "        count_lookup(self._services, req)\n",
         "    def on_get(self, req: Request, resp: Response, user_id: int) -> None:\n",
         (f"{_GROUPS}::TestPeople::test_nobody_copies_the_list_of_all_accounts",),
         "looking people up is limited",
