@@ -138,6 +138,7 @@ class TestManyClients:
             kept = server.connect()
             kept.send(GET)
             assert kept.next_answer().status == 200
+            server.wait_until_expendable(4)
             # First the idle one goes, then the oldest half request; never one at work.
             newer = [server.connect() for _ in range(2)]
             for client in newer:

@@ -14,6 +14,7 @@ from typing import Any
 
 from api.http_limits import HttpLimits
 from api.http_server import HttpServer
+from tests.support.processes import wait_until
 
 MAX_BODY_BYTES = 1000
 HEAD_END = b"\r\n\r\n"
@@ -99,6 +100,15 @@ class RawServer:
         answers = self.exchange(data)
         assert len(answers) == 1, answers
         return answers[0]
+
+    def wait_until_expendable(self, count: int) -> None:
+        """Until so many connections are not at work: one still is for a moment after its answer."""
+
+        def is_so() -> bool:
+            channels = list(self.server._server.active_channels.values())
+            return sum(channel.expendable_since() is not None for channel in channels) == count
+
+        wait_until(is_so, f"{count} connections are not at work")
 
     def join(self, seconds: float = 15.0) -> None:
         self._thread.join(seconds)
