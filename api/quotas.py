@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from psycopg import Connection
 
+from api.context import Request
 from db import limits, security_events
 from db.connections import SyncPool, in_transaction
 from db.security_events import Event
@@ -44,6 +45,21 @@ def take(
             what=what,
         )
     return Refusal("rate_limited", retry_after_seconds=reservation.retry_after_seconds)
+
+
+def take_of_caller(
+    connection: Connection, req: Request, key: str, *, maximum: int, window_seconds: int
+) -> Refusal | None:
+    """take() for a request that comes with a session."""
+    return take(
+        connection,
+        key,
+        maximum=maximum,
+        window_seconds=window_seconds,
+        address=req.context.address,
+        user_id=req.session.user_id,
+        session_id=req.session.session_id,
+    )
 
 
 def spend(pool: SyncPool, count: Callable[[Connection], Refusal | None]) -> None:

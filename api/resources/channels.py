@@ -101,14 +101,12 @@ def _there(found: T | None) -> T:
 
 
 def _count_new_one(connection: Connection, req: Request) -> Refusal | None:
-    return quotas.take(
+    return quotas.take_of_caller(
         connection,
+        req,
         limit_subjects.channels_of_account(req.session.user_id),
         maximum=NEW_CHANNELS_AN_HOUR,
         window_seconds=quotas.HOUR,
-        address=req.context.address,
-        user_id=req.session.user_id,
-        session_id=req.session.session_id,
     )
 
 

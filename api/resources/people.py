@@ -51,14 +51,12 @@ def count_lookup(services: Services, req: Request) -> None:
     """Whatever tells whether an account exists counts as looking it up."""
     quotas.spend(
         services.pool,
-        lambda connection: quotas.take(
+        lambda connection: quotas.take_of_caller(
             connection,
+            req,
             limit_subjects.lookups_of_account(req.session.user_id),
             maximum=LOOKUPS_A_MINUTE,
             window_seconds=quotas.MINUTE,
-            address=req.context.address,
-            user_id=req.session.user_id,
-            session_id=req.session.session_id,
         ),
     )
 

@@ -29,14 +29,12 @@ class WsTickets:
         def issue(connection: Connection) -> tuple[str, str] | Refusal:
             # Session rows come before limit rows in the lock order.
             update_client_version(connection, session.session_id, client)
-            refusal = quotas.take(
+            refusal = quotas.take_of_caller(
                 connection,
+                req,
                 limit_subjects.tickets_of_session(session.session_id),
                 maximum=settings.auth.tickets_per_session_per_minute,
                 window_seconds=quotas.MINUTE,
-                address=req.context.address,
-                user_id=session.user_id,
-                session_id=session.session_id,
             )
             if refusal is not None:
                 return refusal
