@@ -21,14 +21,8 @@ from benchmarks.locked_python import locked_python
 from scripts.embedded_postgres import EmbeddedPostgres
 from tests.support.cluster import clean_environment
 from tests.support.own_database import migrated
-from tests.support.processes import (
-    ROOT,
-    Processes,
-    ServiceProcess,
-    free_port,
-    is_listening,
-    wait_until,
-)
+from tests.support.ports import free_port, is_listening
+from tests.support.processes import ROOT, Processes, ServiceProcess, wait_until
 from tests.support.services import JWT_SECRET, People, Person, api_environment, gateway_environment
 
 PEERS = ROOT / "benchmarks" / "peers"

@@ -13,7 +13,8 @@ import pytest
 
 from tests.support.cluster import clean_environment
 from tests.support.databases import Database
-from tests.support.processes import ROOT, Processes, ServiceProcess, free_port
+from tests.support.ports import free_port
+from tests.support.processes import ROOT, Processes, ServiceProcess
 from tests.support.pseudo_terminal import PseudoTerminal
 from tests.support.stack import PASSWORD, Stack
 

@@ -16,7 +16,8 @@ from scripts.dev_env import write_dev_env
 from tests.support.certificates import Authority
 from tests.support.cluster import clean_environment
 from tests.support.databases import Database
-from tests.support.processes import ROOT, free_port
+from tests.support.ports import free_port
+from tests.support.processes import ROOT
 from tests.support.secret_manager import SecretManager
 from tests.support.tls_front import TlsFront
 

@@ -21,7 +21,8 @@ from scripts.cloud.environments import api_environment, gateway_environment
 from scripts.procfile import read_procfile
 from tests.support.cluster import clean_environment
 from tests.support.databases import Database, Who
-from tests.support.processes import Processes, free_port
+from tests.support.ports import free_port
+from tests.support.processes import Processes
 from tests.unit.test_cloud_config import deployment
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from tests.support.databases import Database
 from tests.support.http_calls import Http
-from tests.support.processes import Processes, free_port
+from tests.support.ports import free_port
+from tests.support.processes import Processes
 from tests.support.services import api_environment, gateway_environment
 from tests.support.sockets import Sockets
 

@@ -10,7 +10,7 @@ import pytest
 from rules.secret_values import Secrets, read_secrets
 from scripts.rotate_secret import main
 from tests.support.databases import Database
-from tests.support.processes import free_port
+from tests.support.ports import free_port
 from tests.support.secret_manager import SecretManager
 
 JWT = "projects/p/secrets/jwt"

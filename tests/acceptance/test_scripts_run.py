@@ -21,14 +21,8 @@ import pytest
 from scripts.process_table import descendants, running
 from tests.support.cluster import clean_environment
 from tests.support.databases import Database
-from tests.support.processes import (
-    ROOT,
-    Processes,
-    ServiceProcess,
-    free_port,
-    is_listening,
-    wait_until,
-)
+from tests.support.ports import free_port, is_listening
+from tests.support.processes import ROOT, Processes, ServiceProcess, wait_until
 
 pytestmark = pytest.mark.skipif(
     not (ROOT / ".venv" / "complete-for").exists(),

@@ -13,7 +13,8 @@ from tests.api.conftest import PASSWORD, StartApi, new_email
 from tests.support.databases import Database
 from tests.support.http_calls import Answer
 from tests.support.own_database import migrated
-from tests.support.processes import is_listening, wait_until
+from tests.support.ports import is_listening
+from tests.support.processes import wait_until
 from tests.support.services import People
 
 

@@ -6,7 +6,8 @@ import socket
 
 from tests.api.conftest import StartApi
 from tests.support.databases import Database
-from tests.support.processes import Processes, ServiceProcess, free_port
+from tests.support.ports import free_port
+from tests.support.processes import Processes, ServiceProcess
 from tests.support.services import People, api_environment
 
 

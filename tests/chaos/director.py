@@ -22,15 +22,8 @@ from tests.chaos.checker import Row, Verdict, judge
 from tests.chaos.journal import Journal
 from tests.support.cluster import clean_environment
 from tests.support.own_database import OwnDatabase, migrated
-from tests.support.processes import (
-    ROOT,
-    Processes,
-    ServiceProcess,
-    answers_ready,
-    free_port,
-    is_listening,
-    wait_until,
-)
+from tests.support.ports import free_port, is_listening
+from tests.support.processes import ROOT, Processes, ServiceProcess, answers_ready, wait_until
 from tests.support.services import api_environment, gateway_environment
 
 KINDS = ("gateway", "api", "postgres", "listener")

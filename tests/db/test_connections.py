@@ -29,7 +29,8 @@ from db.connections import (
 from rules.settings import DatabaseSettings, load
 from scripts.embedded_postgres import EmbeddedPostgres
 from tests.support.databases import Database
-from tests.support.processes import free_port, wait_until
+from tests.support.ports import free_port
+from tests.support.processes import wait_until
 
 WRONG = "not the password"
 

@@ -15,7 +15,8 @@ from db.secret_manager import resolve_secrets
 from rules.secret_values import Secrets
 from rules.settings import ConfigurationError, load
 from tests.support.cluster import clean_environment
-from tests.support.processes import ROOT, free_port
+from tests.support.ports import free_port
+from tests.support.processes import ROOT
 from tests.support.secret_manager import SecretManager
 
 KEY, NEXT_KEY = "k" * 32, "n" * 32

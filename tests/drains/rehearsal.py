@@ -12,7 +12,8 @@ from typing import Any
 from tests.drains.guest import Guest
 from tests.drains.verdict import Facts, judge
 from tests.support.http_calls import Http
-from tests.support.processes import Processes, ServiceProcess, free_port
+from tests.support.ports import free_port
+from tests.support.processes import Processes, ServiceProcess
 from tests.support.services import (
     OPS_TOKEN,
     People,

@@ -13,7 +13,8 @@ from websockets.exceptions import ConnectionClosed
 from tests.gateway.conftest import StartGateway
 from tests.support.databases import Database
 from tests.support.http_calls import Http
-from tests.support.processes import is_listening, wait_until
+from tests.support.ports import is_listening
+from tests.support.processes import wait_until
 from tests.support.services import People
 from tests.support.sockets import Sockets, TestSocket
 

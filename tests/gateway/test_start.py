@@ -11,7 +11,8 @@ import pytest
 from scripts.process_table import children, running
 from tests.gateway.conftest import StartGateway
 from tests.support.databases import Database
-from tests.support.processes import Processes, ServiceProcess, free_port, is_listening, wait_until
+from tests.support.ports import free_port, is_listening
+from tests.support.processes import Processes, ServiceProcess, wait_until
 from tests.support.services import People, gateway_environment
 from tests.support.sockets import Sockets
 

@@ -202,4 +202,13 @@ MUTATIONS_OF_THE_FLOOR = (
         ),
         "one bad message cannot take others down",
     ),
+    # Tests that run beside each other
+    Mutation(
+        "test-ports-handed-out-twice",
+        "tests/support/ports.py",
+        " and _claim(port):\n",
+        ":\n",
+        ("tests/unit/test_free_ports.py",),
+        "a test talks to its own service, never to the one of another worker",
+    ),
 )

@@ -6,9 +6,7 @@ import contextlib
 import http.client
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,11 +18,11 @@ from typing import Any
 
 from scripts.leash import leashed
 from tests.support.cluster import clean_environment
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 _READY_SECONDS = 30.0
 _STOP_SECONDS = 15.0
-_handed_out: set[int] = set()
 
 
 class ServiceProcess:
@@ -197,28 +195,6 @@ class Processes:
         self.close()
 
 
-def free_port() -> int:
-    """A loopback port that nobody listens on and that this process has not handed out yet.
-
-    Taken at random from below the range of outgoing connections: neither the kernel nor, but for
-    a rare accident, another worker takes it before the service binds it.
-    """
-    for _ in range(1000):
-        port = random.randrange(12_000, 20_000)
-        if port not in _handed_out and not is_listening(port) and _can_bind(port):
-            _handed_out.add(port)
-            return port
-    raise AssertionError("no free port")
-
-
-def is_listening(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
-    except OSError:
-        return False
-    return True
-
-
 def answers_ready(port: int) -> bool:
     """Whether GET /health/ready on a loopback port answers 200."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5.0)
@@ -238,13 +214,3 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 10.0
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds} s: {what}")
         time.sleep(0.01)
-
-
-def _can_bind(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

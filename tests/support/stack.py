@@ -14,7 +14,8 @@ from websockets.typing import Subprotocol
 
 from gatehouse_client import Client
 from tests.support.databases import Database
-from tests.support.processes import Processes, ServiceProcess, free_port
+from tests.support.ports import free_port
+from tests.support.processes import Processes, ServiceProcess
 
 JWT_SECRET = "0123456789abcdefghijklmnopqrstuvwxyz"
 PASSWORD = "a horse of another colour"
