@@ -96,13 +96,10 @@ class Live {
   }
   /** Entries after `lastSeq`, then every new one; without it, only what comes from now on. */
   async subscribe(channelId, lastSeq) {
-    if (this.#ended) throw this.#ended;
     const ref = `subscribe ${++this.#numbers}`; // tells apart the answers to two of one channel
     const channel = new Wish({ type: "subscribe", channel_id: channelId, ref }, { lastSeq });
     this.#channels.get(channelId)?.reject(new GatehouseError("SendRefused", { code: "conflict" }));
-    this.#channels.set(channelId, channel);
-    this.#transmit(channel);
-    return channel.promise;
+    return this.#ask(this.#channels, channelId, channel);
   }
   unsubscribe(channelId) {
     this.#channels.delete(channelId);
@@ -110,23 +107,25 @@ class Live {
   }
   /** The ack, once it is stored, however long that takes; the same id again is the same message. */
   async send(channelId, content, id = crypto.randomUUID()) {
-    if (this.#ended) throw this.#ended;
-    if (this.#outbox.has(id)) return this.#outbox.get(id).promise;
-    const message = new Wish({ type: "send", channel_id: channelId, client_msg_id: id, content });
-    this.#outbox.set(id, message);
-    this.#transmit(message);
-    return message.promise;
+    const frame = { type: "send", channel_id: channelId, client_msg_id: id, content };
+    return this.#outbox.get(id)?.promise ?? this.#ask(this.#outbox, id, new Wish(frame));
   }
+  /** Tells the others that somebody is typing; they hear of it once in 3 s at most. */
+  typing(channelId) { this.#transmit(new Wish({ type: "typing", channel_id: channelId })); }
   /** Everything that must be saved before the drain's deadline has been; done once that is noted. */
   async acknowledgeDrain(event_id) {
-    if (this.#ended) throw this.#ended;
-    const known = this.#drainAcks.get(event_id);
-    const ack = known ?? new Wish({ type: "drain_ack", event_id, ref: `drain_ack ${event_id}` });
-    this.#drainAcks.set(event_id, ack);
-    if (!known) this.#transmit(ack);
-    await ack.promise;
+    const [acks, ref] = [this.#drainAcks, `drain_ack ${event_id}`];
+    const ack = () => this.#ask(acks, event_id, new Wish({ type: "drain_ack", event_id, ref }));
+    await (acks.get(event_id)?.promise ?? ack());
   }
   close() { this.#end(null, "closed here"); }
+  /** Sent now and on every further connection, until it is answered. */
+  #ask(wishes, key, wish) {
+    if (this.#ended) throw this.#ended;
+    wishes.set(key, wish);
+    this.#transmit(wish);
+    return wish.promise;
+  }
   async #run() {
     for (let attempt = 0; ; attempt += 1) {
       const link = (this.#link = { dueAt: 0 });
@@ -195,12 +194,9 @@ class Live {
       this.#drainAcks.get(frame.event_id)?.resolve();
       this.#drainAcks.delete(frame.event_id);
     } else if (type === "error") {
-      const ack = [...this.#drainAcks.values()].find((one) => ref && one.frame.ref === ref);
-      if (ack) this.#drainAcks.delete(ack.frame.event_id);
-      if (ack) return ack.reject(new GatehouseError("SendRefused", frame));
       if (message) this.#refuse(message, frame);
       else if (!ref) this.#emit(frame);
-      else this.#lose([...this.#channels.values()].find((one) => one.frame.ref === ref), frame);
+      else this.#lose(this.#wishes.find((one) => one.frame.ref === ref), frame);
     } else if (type !== "unsubscribed" && type !== "pong") {
       if (type === "removed") this.#channels.delete(id);
       if (type.startsWith("drain_")) this.#drain = type === "drain_cancelled" ? null : frame.event_id;
@@ -241,11 +237,12 @@ class Live {
     channel.lastSeq = entry.type ? seq : seq - 1;
     if (entry.type) this.#emit(entry);
   }
-  #lose(channel, why) {
-    const channel_id = channel?.frame.channel_id; // of an error that belongs to nobody here: none
+  #lose(wish, why) {
+    const { channel_id, event_id } = wish?.frame ?? {}; // of an error that is nobody's here: none
     this.#channels.delete(channel_id);
-    if (channel?.link) this.#emit({ type: "removed", channel_id });
-    channel?.reject(new GatehouseError("SendRefused", why));
+    this.#drainAcks.delete(event_id);
+    if (wish?.link) this.#emit({ type: "removed", channel_id });
+    wish?.reject(new GatehouseError("SendRefused", why));
   }
   #refuse(message, why) {
     const perhaps = why.code === "internal_error" && message.refusals < 5;

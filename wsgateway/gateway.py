@@ -13,9 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request
 
 from db.chat_log import write_limits
 from db.connections import FAILED, UNAVAILABLE, AsyncPool, connect_async, probe_async
@@ -72,7 +70,6 @@ CLOSE_SECONDS = 3
 FLUSH_WITHIN_SECONDS = 5.5
 LAST_HANDSHAKES_SECONDS = 1.0
 EXIT_WITHIN_SECONDS = 8.5
-_FORGOTTEN = Request("", Headers())
 
 
 class Gateway:
@@ -277,6 +274,7 @@ class Gateway:
 
     async def _handle(self, socket: ServerConnection) -> None:
         """One socket from after the upgrade to its end."""
+        assert isinstance(socket, GuardedSocket)  # noqa: S101 - serve() was told to make it
         assert socket.request is not None  # noqa: S101 - the handshake is over
         address = self._handshake.address_of(socket, socket.request)
         source = limit_subjects.source(address)
@@ -285,15 +283,14 @@ class Gateway:
             await _turn_away(socket, Refusal("at_capacity"))
             return
         ticket = self._handshake.ticket_of(socket.request)
-        # A good deal of what an idle socket costs; None would make the library read a request.
-        socket.request, socket.response = _FORGOTTEN, None
+        socket.forget_handshake()
         try:
             await self._admit(socket, ticket, address)
         finally:
             self._places.give_back(source)
 
     async def _admit(
-        self, socket: ServerConnection, ticket: str | None, address: Address | None
+        self, socket: GuardedSocket, ticket: str | None, address: Address | None
     ) -> None:
         changes_seen, drains_seen = self._watch.changes, self._drains.changes
         try:
@@ -310,7 +307,6 @@ class Gateway:
             limits=self._limits,
             buffer_bytes=self._settings.socket.send_buffer_bytes,
         )
-        assert isinstance(socket, GuardedSocket)  # noqa: S101 - serve() was told to make it
         socket.on_flood = lambda: connection.close(Refusal("rate_limited"), after_acks=True)
         self._connections.add(connection)
         try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from websockets.asyncio.server import ServerConnection
+from websockets.datastructures import Headers
 from websockets.exceptions import InvalidMessage
 from websockets.frames import DATA_OPCODES, Frame, Opcode
 from websockets.http11 import Request, Response
@@ -25,6 +26,7 @@ logger = logging.getLogger("gatehouse.gateway")
 
 # Of each head, until it has been read: for the answer to one that the library cannot read.
 KEPT_HEAD_BYTES = 16_384
+_FORGOTTEN = Request("", Headers())
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,10 @@ class GuardedSocket(ServerConnection):
         # Whoever serves the socket has it end in good order instead.
         self.on_flood: Callable[[], None] = self._cut
         self._head = bytearray()
-        send_response, send_eof = protocol.send_response, protocol.send_eof
+        send_response = protocol.send_response
         protocol.send_response = lambda response: send_response(  # type: ignore[method-assign]
             self.guard.last_look(self._known_request(), response)
         )
-        protocol.send_eof = lambda: self._end_output(send_eof)  # type: ignore[method-assign]
 
     def connection_made(self, transport: Any) -> None:
         self.guard.accepted.add(self)
@@ -95,14 +96,20 @@ class GuardedSocket(ServerConnection):
             return
         super().process_event(event)
 
-    def _end_output(self, send_eof: Callable[[], None]) -> None:
+    def send_data(self) -> None:
         """The library hangs up on a request that it cannot read; not before it has our answer. Who
         has said nothing, or half of it, and then hung up, is not waiting for one."""
-        unread = isinstance(self.protocol.handshake_exc, InvalidMessage)
-        if unread and not self.protocol.reader.eof:
+        hangs_up = isinstance(self.protocol.handshake_exc, InvalidMessage) and self.protocol.writes
+        if hangs_up and not self.protocol.reader.eof:
             response = self.guard.refuse_unread(self._known_request())
-            self.protocol.writes.append(response.serialize())
-        send_eof()
+            self.protocol.writes.insert(0, response.serialize())
+        super().send_data()
+
+    def forget_handshake(self) -> None:
+        """Frees a good deal of what an idle socket would cost."""
+        # None as the request would make the library read another one.
+        self.request, self.response = _FORGOTTEN, None
+        del self.protocol.send_response
 
     def _known_request(self) -> Request:
         return self.request or read_what_can_be_read(bytes(self._head))

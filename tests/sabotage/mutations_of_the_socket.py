@@ -23,7 +23,7 @@ MUTATIONS_OF_THE_SOCKET = (
     Mutation(
         "unread-request-left-without-an-answer",
         _GUARDED,
-        "        if unread and not self.protocol.reader.eof:\n",
+        "        if hangs_up and not self.protocol.reader.eof:\n",
         "        if False:\n",
         (f"{_HANDSHAKE}::test_a_request_that_cannot_be_a_handshake_is_answered_all_the_same",),
         "what the library hangs up on is answered",
@@ -31,8 +31,8 @@ MUTATIONS_OF_THE_SOCKET = (
     Mutation(
         "half-a-request-answered",
         _GUARDED,
-        "        if unread and not self.protocol.reader.eof:\n",
-        "        if unread:\n",
+        "        if hangs_up and not self.protocol.reader.eof:\n",
+        "        if hangs_up:\n",
         (f"{_HANDSHAKE}::test_a_request_that_stops_half_way_gets_no_answer",),
         "who hung up half way waits for nothing",
     ),

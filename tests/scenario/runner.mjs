@@ -43,6 +43,10 @@ const actions = {
     const { seq, duplicate } = await lives.get(who).send(channel_id, content, id);
     return { seq, duplicate };
   },
+  async typing({ who, channel_id }) {
+    lives.get(who).typing(channel_id);
+    return {};
+  },
   async acknowledge({ who, event_id }) {
     await lives.get(who).acknowledgeDrain(event_id);
     return {};

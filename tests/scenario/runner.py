@@ -75,6 +75,10 @@ class Runner:
         ack = await live.send(command["channel_id"], command["content"], command.get("id"))
         return {"seq": ack["seq"], "duplicate": ack["duplicate"]}
 
+    async def typing(self, command: Command) -> Answer:
+        self._lives[command["who"]].typing(command["channel_id"])
+        return {}
+
     async def acknowledge(self, command: Command) -> Answer:
         await self._lives[command["who"]].acknowledge_drain(command["event_id"])
         return {}

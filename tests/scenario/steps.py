@@ -82,6 +82,9 @@ def talk_and_come_back(
     assert actor.ask("subscribe", "Ann", channel_id=999) == {"error": "not_found"}
     assert actor.ask("send", "Ann", channel_id=999, content="x") == {"error": "not_found"}
 
+    actor.ask("typing", "Ann", channel_id=GLOBAL)
+    actor.wait_for("Bob", "told", lambda events: any(one["type"] == "typing" for one in events))
+
     # A repeat is the same message; the id with another content is a conflict.
     known = str(uuid.uuid4())
     say = {"channel_id": GLOBAL, "id": known}
