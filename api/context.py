@@ -7,7 +7,8 @@ from typing import Any
 
 import falcon
 
-from db.sessions import Address, ClientInfo, LiveSession
+from db.sessions import ClientInfo, LiveSession
+from rules.client_address import Address
 from rules.versions import ReleasePolicy
 
 

@@ -35,6 +35,7 @@ logger = logging.getLogger("gatehouse.api")
 _CONNECTIONS_BEYOND = 64
 _BACKLOG = 1024
 _LAST_WORKERS_SECONDS = 0.1
+_NEVER_SECONDS = 2**31
 
 
 class HttpServer:
@@ -72,6 +73,9 @@ class HttpServer:
             max_request_body_size=max_body_bytes,
             clear_untrusted_proxy_headers=False,  # api/middleware/client_address.py reads them
             log_socket_errors=False,  # a client that is gone is no news
+            # Never: _sweep knows what a connection is in the middle of, and by a clock that does
+            # not jump.
+            channel_timeout=_NEVER_SECONDS,
         )
         self._server.channel_class = self._open_channel
 

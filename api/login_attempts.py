@@ -18,9 +18,9 @@ from db.connections import SyncPool, in_transaction
 from db.limits import Lockout, Outcome, Reservation
 from db.security_events import Event
 from rules import limit_subjects
+from rules.client_address import Address
 from rules.errors import Refusal
 from rules.fields import email_key
-from rules.limit_subjects import Address
 from rules.settings import AuthSettings
 
 # The account over all networks has this many times the room of one network.

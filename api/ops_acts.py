@@ -14,6 +14,9 @@ from db.operators import Operator
 
 T = TypeVar("T")
 
+# Rows of a list, whatever is listed.
+DEFAULT_PAGE, LARGEST_PAGE = 50, 200
+
 
 def act(pool: SyncPool, work: Callable[[Connection], tuple[T, audit.Head]]) -> tuple[T, audit.Head]:
     """Runs `work`, which ends with the audit row; announces the head once it has committed."""

@@ -31,6 +31,10 @@ RETRY_SECONDS = 2
 NICENESS = 19
 
 
+def _nothing() -> None:
+    """What has nothing to be done first."""
+
+
 class PasswordHasher:
     """`cpus` are those to hash on; `room` is how many callers there may be in it at once."""
 
@@ -43,23 +47,27 @@ class PasswordHasher:
         self._admitted = threading.BoundedSemaphore(self.room)
         self._nobody = passwords.hash_password(secrets.token_urlsafe(16), cost)
 
-    def hash(self, password: str) -> str:
-        return self._bounded(lambda: passwords.hash_password(password, self._cost))
+    def hash(self, password: str, *, once_admitted: Callable[[], None] = _nothing) -> str:
+        """`once_admitted` is called before: not where the caller is told to come back."""
+        return self._bounded(lambda: passwords.hash_password(password, self._cost), once_admitted)
 
     def verify(self, password: str, stored: str | None) -> bool:
         """With no stored hash (nobody has that address) it takes as long, and is never true."""
-        right = self._bounded(lambda: passwords.verify_password(password, stored or self._nobody))
+        right = self._bounded(
+            lambda: passwords.verify_password(password, stored or self._nobody, self._cost)
+        )
         return right and stored is not None
 
     def needs_rehash(self, stored: str) -> bool:
         return passwords.needs_rehash(stored, self._cost)
 
-    def _bounded(self, work: Callable[[], T]) -> T:
+    def _bounded(self, work: Callable[[], T], once_admitted: Callable[[], None] = _nothing) -> T:
         if not self._admitted.acquire(blocking=False):
             raise Refusal(
                 "unavailable", retry_after_seconds=RETRY_SECONDS, cause="password hashing is full"
             )
         try:
+            once_admitted()
             return self._threads.submit(work).result()
         finally:
             self._admitted.release()

@@ -10,8 +10,8 @@ from api.context import Request
 from db import limits, security_events
 from db.connections import SyncPool, in_transaction
 from db.security_events import Event
+from rules.client_address import Address
 from rules.errors import Refusal
-from rules.limit_subjects import Address
 
 HOUR = 3600
 MINUTE = 60

@@ -16,7 +16,7 @@ from psycopg import AsyncConnection, Connection
 from psycopg.rows import class_row
 
 from db import queries
-from rules.limit_subjects import Network
+from rules.client_address import Network
 
 _SQL = queries.load("limits")
 _RESERVE = _SQL["reserve_attempt"]

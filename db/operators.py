@@ -17,8 +17,8 @@ from psycopg.rows import class_row
 from db import queries
 from db.audit import Head
 from rules import log_lines
-from rules.client_address import Address
-from rules.limit_subjects import LOGIN_FROM_IP, Network, chat_of_account, login_to_account
+from rules.client_address import Address, Network
+from rules.limit_subjects import LOGIN_FROM_IP, chat_of_account, login_to_account
 
 _SQL = queries.load("operators")
 _REVOKE = _SQL["revoke_sessions"]

@@ -18,7 +18,7 @@ from psycopg.types.json import Jsonb
 
 from db import queries
 from rules import log_lines
-from rules.limit_subjects import Address
+from rules.client_address import Address
 from rules.times import rfc3339
 
 _SQL = queries.load("security_events")

@@ -11,7 +11,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from ipaddress import IPv4Address, IPv6Address
 
 from psycopg import AsyncConnection, Connection
 from psycopg.rows import class_row
@@ -19,6 +18,7 @@ from psycopg.rows import class_row
 from db import queries
 from db.releases import hold_policy
 from rules import opaque_tokens
+from rules.client_address import Address
 from rules.versions import ReleasePolicy
 
 _SQL = queries.load("sessions")
@@ -29,7 +29,9 @@ _INSERT_REFRESH_TOKEN = _SQL["insert_refresh_token"]
 _FIND_LIVE = _SQL["find_live_session"]
 _FIND_LIVE_AND_POLICY = _SQL["find_live_session_and_policy"]
 _TOUCH = _SQL["touch_session"]
-_LOCK_USER_OF_DRAINED = _SQL["lock_user_of_drained_session"]
+_LOCK_USER_OF_TOKEN = _SQL["lock_user_of_refresh_token"]
+_LOCK_ANY_USER = _SQL["lock_user"]
+_LOCK_BESIDE_DRAINED = _SQL["lock_sessions_beside_drained_one"]
 _FIND_DRAINED = _SQL["find_drained_session"]
 _IS_DRAINED = _SQL["is_session_drained"]
 _INSERT_RETURNING = _SQL["insert_returning_session"]
@@ -45,8 +47,6 @@ _REVOKE_OTHERS = _SQL["revoke_other_sessions"]
 _LIST_ENDED = _SQL["list_ended_sessions"]
 _OF_ADMINS = _SQL["list_sessions_of_admins"]
 _TOUCH_MANY = _SQL["touch_sessions"]
-
-Address = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +71,15 @@ class SessionTerms:
 @dataclass(frozen=True, slots=True)
 class RefreshTerms:
     """`reentry_hours` after a drain its sessions may come back, 0: not at all; and only where the
-    release gate lets the client in."""
+    release gate lets the client in. The oldest beyond the account's number make room."""
 
     idle_days: int
     reentry_hours: int
     passes_gate: bool
+    max_per_account: int
 
 
-NO_RETURN = RefreshTerms(idle_days=0, reentry_hours=0, passes_gate=False)
+NO_RETURN = RefreshTerms(idle_days=0, reentry_hours=0, passes_gate=False, max_per_account=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,11 @@ def lock_user_if_unchanged(connection: Connection, user_id: int, checked_hash: s
     return connection.execute(_LOCK_USER, values).fetchone() is not None
 
 
+def lock_user(connection: Connection, user_id: int) -> None:
+    """No session of the user is opened until the transaction ends, or comes back from a drain."""
+    connection.execute(_LOCK_ANY_USER, {"user_id": user_id})
+
+
 def open_session(
     connection: Connection,
     user_id: int,
@@ -218,7 +224,8 @@ def lock_session_of(connection: Connection, token: str) -> int | None:
     Whoever presents a token of this session queues here, so what follows is decided alone.
     """
     values = {"token_hash": opaque_tokens.hash_token(token)}
-    connection.execute(_LOCK_USER_OF_DRAINED, values)
+    connection.execute(_LOCK_USER_OF_TOKEN, values)
+    connection.execute(_LOCK_BESIDE_DRAINED, values)
     row = connection.execute(_LOCK_BY_TOKEN, values).fetchone()
     return None if row is None else int(row[0])
 
@@ -306,9 +313,10 @@ def _come_back(
     row = connection.execute(_FIND_DRAINED, asked).fetchone()
     if row is None:
         return Refreshed(RefreshVerdict.ENDED)
-    _, is_new_enough = row
+    user_id, is_new_enough = row
     if not (is_new_enough and terms.passes_gate):
         return Refreshed(RefreshVerdict.DRAINED)
+    connection.execute(_MAKE_ROOM, {"user_id": user_id, "limit": terms.max_per_account})
     row = connection.execute(_INSERT_RETURNING, asked).fetchone()
     assert row is not None  # noqa: S101 - its row is locked, so it is there
     # Once: what was drained is now revoked like any other.

@@ -7,9 +7,18 @@ chain that is too short, or an entry that is no address, falls back to the peer.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 
 Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+_MAPPED_BITS = 96  # of ::ffff:192.0.2.1, before the IPv4 address (RFC 4291, 2.5.5.2)
 
 
 def client_address(peer: str, forwarded_for: str | None, trusted_hops: int) -> Address | None:
@@ -27,6 +36,19 @@ def came_by_https(forwarded_proto: str | None, trusted_hops: int) -> bool:
     if trusted_hops == 0 or forwarded_proto is None:
         return False
     return all(entry.strip().lower() == "https" for entry in forwarded_proto.split(","))
+
+
+def read_network(text: str) -> Network:
+    """An address, or a network in CIDR form; IPv4 written as IPv6 becomes IPv4, as addresses do.
+
+    Raises ValueError.
+    """
+    network = ip_network(text)
+    if isinstance(network, IPv6Network) and network.prefixlen >= _MAPPED_BITS:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
+    return network
 
 
 def _parse(text: str) -> Address | None:

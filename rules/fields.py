@@ -11,10 +11,10 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, TypeVar
 from uuid import UUID
 
+from rules.client_address import Network, read_network
 from rules.errors import Refusal, invalid_field
 from rules.times import read_rfc3339
 from rules.versions import readable_version
@@ -247,11 +247,11 @@ def time(name: str, value: Any) -> datetime:
     return moment
 
 
-def network(name: str, value: Any) -> IPv4Network | IPv6Network:
+def network(name: str, value: Any) -> Network:
     """An address, or a network in CIDR form."""
     string = text(name, value)
     try:
-        return ip_network(string)
+        return read_network(string)
     except ValueError:
         raise invalid_field(name, "must be an address or a network like 198.51.100.0/24") from None
 

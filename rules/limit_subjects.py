@@ -7,10 +7,9 @@ one network. Addresses of people enter as hashes: the table tells nobody's e-mai
 from __future__ import annotations
 
 import hashlib
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, ip_network
 
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
+from rules.client_address import Address, Network
 
 LOGIN_FROM_IP = "login:ip:"
 

@@ -31,10 +31,17 @@ def hash_password(password: str, cost: ScryptCost) -> str:
     return f"scrypt${cost.log2_n}${cost.r}${cost.p}${_encode(salt)}${_encode(digest)}"
 
 
-def verify_password(password: str, stored: str) -> bool:
-    """Constant time in the comparison; raises ValueError on a stored value it did not write."""
+def verify_password(password: str, stored: str, at_least: ScryptCost) -> bool:
+    """Constant time in the comparison; raises ValueError on a stored value it did not write.
+
+    A hash that was made at a lower cost than `at_least` takes that one's time all the same: else
+    the time would tell, after the cost was raised, who has an account.
+    """
     cost, salt, digest = _parse(stored)
-    return hmac.compare_digest(_scrypt(password, salt, cost), digest)
+    is_right = hmac.compare_digest(_scrypt(password, salt, cost), digest)
+    for _ in range(2 ** max(0, at_least.log2_n - cost.log2_n) - 1):
+        _scrypt(password, salt, cost)
+    return is_right
 
 
 def needs_rehash(stored: str, cost: ScryptCost) -> bool:
@@ -49,7 +56,8 @@ def _parse(stored: str) -> tuple[ScryptCost, bytes, bytes]:
 
 
 def _scrypt(password: str, salt: bytes, cost: ScryptCost) -> bytes:
-    # OpenSSL refuses more than 32 MiB unless told otherwise; twice the need leaves it room.
+    # OpenSSL refuses more than 32 MiB unless told otherwise; twice the need leaves it room. The
+    # need for N = 2**20 is 1 GiB, and hashlib takes no number beyond an int.
     memory_bytes = 128 * cost.r * (2**cost.log2_n + cost.p + 2)
     return hashlib.scrypt(
         password.encode("utf-8"),
@@ -57,7 +65,7 @@ def _scrypt(password: str, salt: bytes, cost: ScryptCost) -> bytes:
         n=2**cost.log2_n,
         r=cost.r,
         p=cost.p,
-        maxmem=2 * memory_bytes,
+        maxmem=min(2 * memory_bytes, 2**31 - 1),
         dklen=HASH_BYTES,
     )
 

@@ -15,6 +15,7 @@ NAMES = ("JWT_SECRET", "OPS_API_TOKEN", "DB_PASSWORD")
 MIN_KEY_BYTES = 32  # RFC 7518, 3.2: an HS256 key is at least as long as the hash
 MIN_OPS_TOKEN_CHARS = 24
 _OPS_NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
+_OPS_TOKEN = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,8 @@ def _named_tokens(
         entry = f"OPS_API_TOKEN: entry {position}"
         if not _OPS_NAME.fullmatch(name) or not token:
             problems.append(f"{entry} is not of the form name:token")
+        elif not _OPS_TOKEN.fullmatch(token):
+            problems.append(f"{entry} has a token that no header carries: no spaces, ASCII only")
         elif owners.setdefault(token, name) != name:
             problems.append(f"{entry} has another name's token: the audit trail needs one each")
         elif production and len(token) < MIN_OPS_TOKEN_CHARS:

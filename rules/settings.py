@@ -12,13 +12,12 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, TypeVar
 
+from rules.client_address import Network, read_network
 from rules.secret_values import read_secrets
 
 T = TypeVar("T")
-Network = IPv4Network | IPv6Network
 
 GUARDED_PREFIXES = ("AUTH_", "CHAT_", "DB_", "JWT_", "OPS_", "WS_", "DRAIN_")
 # What Kubernetes injects for a service that happens to be called like one of our prefixes.
@@ -87,7 +86,7 @@ def _origins(value: str) -> tuple[str, ...]:
 
 def _networks(value: str) -> tuple[Network, ...]:
     try:
-        return tuple(ip_network(item) for item in _list(value))
+        return tuple(read_network(item) for item in _list(value))
     except ValueError:
         raise ValueError("hold networks like 192.0.2.0/24 or 2001:db8::/32") from None
 
@@ -367,6 +366,8 @@ def _read_group(
         try:
             if raw == "" and not item.metadata["may_be_empty"]:
                 raise ValueError("not be empty: unset it or give it a value")
+            if any("\ud800" <= character <= "\udfff" for character in raw):
+                raise ValueError("be UTF-8")
             values[item.name] = convert(raw)
         except ValueError as error:
             problems.append(f"{name} must {error}")

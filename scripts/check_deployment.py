@@ -135,6 +135,7 @@ def _schema(seen: Visit) -> Finding:
 
 
 def _role(role: Role, wanted: str) -> Finding:
+    is_mere_member = role.is_wanted and role.name != wanted and not role.is_superuser
     faults = [
         fault
         for is_so, fault in (
@@ -143,6 +144,7 @@ def _role(role: Role, wanted: str) -> Finding:
             (role.is_privileged and not role.is_superuser, "may make roles or databases"),
             (role.may_create and not role.is_owner, "may create objects in schema public"),
             (not role.is_wanted, f"has not the rights of {wanted}"),
+            (is_mere_member, f"is a member of {wanted}, whose acts are audited as done by hand"),
         )
         if is_so
     ]

@@ -124,7 +124,7 @@ def _parameters(operation: Operation, settings: Settings) -> list[dict[str, Any]
         for part in operation.path.split("/")
         if part.startswith("{")
     ]
-    query = query_parameters(settings)
+    query = query_parameters(settings, operator=operation.operator)
     parameters += [_parameter("query", name, query[name]) for name in operation.query]
     if operation.takes_versions:
         # Any text is taken; what is not dotted integers counts as version 0.

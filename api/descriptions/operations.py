@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from api import ops_acts
 from api.descriptions import metrics
 from api.descriptions.schemas import (
     BOOLEAN,
@@ -353,13 +354,13 @@ TEXTS = frozenset({"Exposition"})
 REQUIRED_PARAMETERS = frozenset({"display_name"})
 
 
-def query_parameters(settings: Settings) -> dict[str, Schema]:
-    largest = settings.chat.history_page_max
-    page: Schema = {"type": "integer", "minimum": 1, "maximum": largest}
+def query_parameters(settings: Settings, *, operator: bool) -> dict[str, Schema]:
+    largest = ops_acts.LARGEST_PAGE if operator else settings.chat.history_page_max
+    default = ops_acts.DEFAULT_PAGE if operator else min(DEFAULT_PAGE, largest)
     return {
         "after_seq": {"type": "integer", "minimum": 0, "maximum": MAX_ID},
         "before_seq": {"type": "integer", "minimum": 0, "maximum": MAX_ID},
-        "limit": page | {"default": min(DEFAULT_PAGE, largest)},
+        "limit": {"type": "integer", "minimum": 1, "maximum": largest, "default": default},
         "display_name": ref("DisplayName"),
         "before_id": ref("Id"),
         "after_id": ref("Seq"),

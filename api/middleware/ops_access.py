@@ -16,8 +16,8 @@ from api.login_attempts import LoginAttempts
 from db.connections import UNAVAILABLE, SyncPool
 from db.security_events import Event
 from rules import limit_subjects
+from rules.client_address import Address, Network
 from rules.errors import Refusal
-from rules.limit_subjects import Address, Network
 
 logger = logging.getLogger("gatehouse.api")
 

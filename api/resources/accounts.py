@@ -37,9 +37,8 @@ class Register:
         display_name = body.required("display_name", fields.display_name)
         body.end()
         client = req.client()
-        self._count(req)
         # Hashed before the transaction: no row stays locked for a fifth of a second.
-        password_hash = self._services.hasher.hash(password)
+        password_hash = self._services.hasher.hash(password, once_admitted=lambda: self._count(req))
 
         def create(connection: Connection) -> tuple[User, OpenedSession, PolicyNow]:
             held = hold_policy(connection)

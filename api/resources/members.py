@@ -9,6 +9,7 @@ from psycopg import Connection
 
 from api.context import Request, Response
 from api.request_input import read_body
+from api.resources.people import count_lookup
 from api.services import Services
 from db.channels import find_readable_channel
 from db.connections import in_transaction
@@ -38,6 +39,7 @@ class Members:
         body = read_body(req)
         user_id = body.required("user_id", fields.row_id)
         body.end()
+        count_lookup(self._services, req)
 
         def add(connection: Connection) -> tuple[str, Member | None]:
             verdict = add_member(

@@ -24,6 +24,7 @@ from db.sessions import (
     find_live_session,
     list_live_sessions,
     lock_session_of,
+    lock_user,
     lock_user_if_unchanged,
     refresh_session,
     revoke_other_sessions,
@@ -42,6 +43,7 @@ _REFUSED = {
     RefreshVerdict.ENDED: "session_revoked",
     RefreshVerdict.DRAINED: "drained",
 }
+_GATED = (RefreshVerdict.DRAINED, RefreshVerdict.RENEWED)
 
 
 class Refresh:
@@ -119,11 +121,14 @@ class Refresh:
                 idle_days=auth.session_idle_days,
                 reentry_hours=auth.drain_reentry_hours,
                 passes_gate=refusal is None,
+                max_per_account=auth.max_sessions_per_account,
             ),
         )
-        if refreshed.verdict is RefreshVerdict.DRAINED and refusal is not None:
-            return refreshed, held, refusal
         session = refreshed.session
+        is_admin = session is not None and session.is_admin
+        # RENEWED: also the answer of a way back that is repeated, to whom the gate was not put yet.
+        if refusal is not None and not is_admin and refreshed.verdict in _GATED:
+            return refreshed, held, refusal
         if refreshed.verdict is RefreshVerdict.REUSED:
             security_events.record(
                 connection,
@@ -182,6 +187,8 @@ class Sessions:
 
     def on_delete(self, req: Request, resp: Response) -> None:
         def end(connection: Connection) -> None:
+            # Whoever comes back from a drain opens a session behind this lock, or before it.
+            lock_user(connection, req.session.user_id)
             ended = revoke_other_sessions(
                 connection,
                 req.session.user_id,

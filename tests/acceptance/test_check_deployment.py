@@ -231,6 +231,23 @@ class TestTheRole:
             f"api role {role} {faults}: DB_USER should be gatehouse_api"
         ]
 
+    def test_a_member_of_the_services_role_is_not_the_service(
+        self, deployment: Deployment, complaints: Complaints, database: Database
+    ) -> None:
+        with database.connect() as owner:
+            owner.execute("CREATE ROLE vault_api LOGIN PASSWORD 'borrowed' IN ROLE gatehouse_api")
+        try:
+            reference = deployment.manager.add("db", "borrowed")
+            deployment.set("api", DB_USER="vault_api", DB_PASSWORD_SECRET_REF=reference)
+            [told] = complaints(deployment)
+        finally:
+            with database.connect() as owner:
+                owner.execute("DROP ROLE vault_api")
+        assert told == (
+            "api role vault_api is a member of gatehouse_api, whose acts are audited as done by"
+            " hand: DB_USER should be gatehouse_api"
+        )
+
     def test_a_role_without_any_right_is_sent_to_the_migration(
         self, deployment: Deployment, complaints: Complaints, database: Database
     ) -> None:

@@ -188,6 +188,24 @@ class TestClients:
         # And nothing of it is left.
         assert desk.http.post("/auth/register", body, headers=NEW).status == 201
 
+    def test_nor_is_it_let_in_when_the_drain_has_finished_before_the_gate_closes(
+        self, desk: Desk
+    ) -> None:
+        release = {"latest_version": "2.0", "min_supported_version": "2.0", "grace_seconds": 3600}
+        activated = desk.http.post(
+            "/ops/release/activate", {**release, "drain": "none"}, headers=OPS
+        )
+        assert activated.status == 200
+        assert desk.start(scope="outdated", grace_seconds=0).status == 201
+        desk.finish()
+        body = {"email": new_email(), "password": PASSWORD, "display_name": "Ada"}
+        refused = desk.http.post("/auth/register", body, headers=OLD)
+        assert (refused.status, refused.error["code"]) == (426, "update_required")
+        assert desk.people.one("SELECT count(*) FROM publish_drain_session_audit") == 0
+        rolled_back = desk.http.post("/ops/release/rollback", {"reason": "a bug"}, headers=OPS)
+        assert rolled_back.status == 200
+        assert desk.http.post("/auth/register", body, headers=OLD).status == 201
+
 
 class TestTheWayBack:
     @pytest.mark.parametrize("finished", [False, True], ids=["at the deadline", "completed"])

@@ -445,8 +445,10 @@ class TestPeople:
             assert refused.error["code"] == "rate_limited"
             assert int(refused.headers["Retry-After"]) > 0
         nobody = {"user_id": 2**50}  # a 404 would tell that there is none
-        refused = town.call(town.ada, "POST", "/chat/channels/direct", nobody)
-        assert refused.error["code"] == "rate_limited"
+        group = town.group(town.ada)
+        for path in ("/chat/channels/direct", f"/chat/channels/{group}/members"):
+            refused = town.call(town.ada, "POST", path, nobody)
+            assert refused.error["code"] == "rate_limited"
         assert town.call(town.bob, "GET", paths[0]).status == 200
 
     @pytest.mark.parametrize("query", ["", "?display_name=", "?display_name=%00", "?name=Ada"])

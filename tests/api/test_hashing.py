@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from api.cpu_placement import all_cpus
-from tests.api.conftest import StartApi
+from tests.api.conftest import PASSWORD, StartApi, new_email
 from tests.support.databases import Database
 from tests.support.http_calls import Answer, Http
 from tests.support.processes import ServiceProcess
@@ -41,6 +41,32 @@ def test_more_logins_than_have_room_are_told_to_come_back(
     assert codes["unavailable"] > 0
     assert set(codes) == {"invalid_credentials", "unavailable"}
     assert all(a.headers["Retry-After"] for a in answers if a.error["code"] == "unavailable")
+
+
+def test_a_registration_that_finds_no_room_is_not_counted(
+    database: Database, start_api: StartApi
+) -> None:
+    maximum = 3
+    _, http = start_api(
+        database,
+        **UNLIMITED,
+        AUTH_SCRYPT_LOG2_N="15",
+        API_THREADS=str(2 * ROOM),
+        AUTH_REGISTRATIONS_PER_IP_PER_HOUR=str(maximum),
+    )
+
+    def register() -> int:
+        body = {"email": new_email(), "password": PASSWORD, "display_name": "Ann"}
+        return http.post("/auth/register", body).status
+
+    with ThreadPoolExecutor(2 * ROOM) as threads:
+        guesses = [threads.submit(_guess, http) for _ in range(2 * ROOM)]
+        statuses = [register() for _ in range(maximum)]
+        wait(guesses)
+    assert 503 in statuses
+    statuses += [register() for _ in range(maximum)]
+    assert statuses.count(201) == maximum
+    assert statuses[-1] == (429 if statuses.count(503) < maximum else 201)
 
 
 def test_a_queue_of_logins_leaves_the_others_their_threads(

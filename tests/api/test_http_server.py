@@ -82,6 +82,16 @@ class TestSlowClients:
                 assert client.is_closed_within(0.2) is None
             assert client.is_closed_within(3.0) is not None
 
+    def test_no_other_clock_closes_it_before(self) -> None:
+        """waitress has one of its own, which jumps when the machine's does."""
+        with RawServer(limits=limits(idle_seconds=600)) as server, server.connect() as client:
+            client.send(GET)
+            assert client.next_answer().status == 200
+            server.server._server.maintenance(time.time() + 86_400)
+            client.send(GET)
+            assert client.next_answer().status == 200
+            assert client.is_closed_within(0.2) is None
+
     def test_a_client_that_does_not_read_its_answer_is_cut(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:

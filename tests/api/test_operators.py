@@ -360,6 +360,8 @@ class TestErasing:
         assert history["entries"][1]["by_user_id"] is None
         assert len(history["entries"]) == 2
         assert [row[1] for row in office.audit()] == ["message.erase"]
+        refused = office.http.call("DELETE", f"{path}?reason=a%00b", ops_token=OPS_TOKEN)
+        assert refused.error["details"] == {"field": "reason"}
         nothing = office.http.call(
             "DELETE", f"/ops/channels/{group}/messages/9", ops_token=OPS_TOKEN
         )

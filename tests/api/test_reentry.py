@@ -39,11 +39,19 @@ class Gatehouse:
         assert answer.status == 201
         return dict(answer.json)
 
+    def login(self, session: dict[str, Any]) -> dict[str, Any]:
+        body = {"email": session["user"]["email"], "password": PASSWORD}
+        return dict(self.http.post("/auth/login", body, headers=NEW).json)
+
     def drain(self) -> None:
-        """Everybody with the old client is out, and the drain has finished."""
+        """Everybody with the old client is out, the drain has finished, and others may log in."""
         self.ops("/ops/release/activate", RELEASE)
         self.ops("/ops/drains", DRAIN)
         assert self.people.one("SELECT count(*) FROM finish_drain('test', 0)") == 1
+        self.roll_back()
+
+    def roll_back(self) -> None:
+        self.ops("/ops/release/rollback", {"reason": "others register with it"})
 
     def ops(self, path: str, body: dict[str, Any]) -> None:
         answer = self.http.post(path, body, ops_token=OPS_TOKEN)
@@ -87,7 +95,7 @@ def test_once_updated_the_refresh_token_opens_a_new_session(gatehouse: Gatehouse
     assert gatehouse.refusal(old, OLD) == "drained"
     gatehouse.ops("/ops/release/activate", {**RELEASE, "grace_seconds": 0})
     assert gatehouse.refusal(old, OLD) == "update_required"
-    gatehouse.ops("/ops/release/rollback", {"reason": "others register with it"})
+    gatehouse.roll_back()
     answer = gatehouse.refresh(old, NEW)
     assert answer.status == 200
     new = answer.json
@@ -110,6 +118,7 @@ def test_before_the_drain_has_finished_it_is_the_same(gatehouse: Gatehouse) -> N
     assert gatehouse.me(old) == "session_revoked"
     ended = "SELECT revoked_at IS NOT NULL FROM publish_drain_session_audit WHERE session_id = %s"
     assert gatehouse.people.one(ended, old["session_id"])
+    gatehouse.roll_back()
 
 
 def test_after_a_drain_of_everybody_the_gate_decides_who_comes_back(gatehouse: Gatehouse) -> None:
@@ -118,7 +127,7 @@ def test_after_a_drain_of_everybody_the_gate_decides_who_comes_back(gatehouse: G
     assert gatehouse.people.one("SELECT count(*) FROM finish_drain('test', 0)") == 1
     gatehouse.ops("/ops/release/activate", {**RELEASE, "grace_seconds": 0})
     assert gatehouse.refusal(old, OLD) == "update_required"
-    gatehouse.ops("/ops/release/rollback", {"reason": "others register with it"})
+    gatehouse.roll_back()
     assert gatehouse.refresh(old, OLD).status == 200
 
 
@@ -220,8 +229,7 @@ def test_nobody_comes_back_past_a_revocation_or_too_late(gatehouse: Gatehouse, e
 def test_a_changed_password_ends_the_way_back_of_the_other_sessions(gatehouse: Gatehouse) -> None:
     old = gatehouse.register()
     gatehouse.drain()
-    login = {"email": old["user"]["email"], "password": PASSWORD}
-    other = gatehouse.http.post("/auth/login", login, headers=NEW).json
+    other = gatehouse.login(old)
     change = {"current_password": PASSWORD, "new_password": PASSWORD + "!"}
     changed = gatehouse.http.post(
         "/auth/password", change, token=other["access_token"], headers=NEW
@@ -253,3 +261,59 @@ def test_a_revocation_that_races_with_the_way_back_leaves_no_session_alive(
             assert late.json["session_id"] in {session["session_id"] for session in opened}
         for session in opened:
             assert gatehouse.me(session) == "session_revoked"
+
+
+def test_a_session_that_its_owner_ends_does_not_come_back(gatehouse: Gatehouse) -> None:
+    old = gatehouse.register()
+    gatehouse.drain()
+    other = gatehouse.login(old)
+    path = f"/auth/sessions/{old['session_id']}"
+    ended = [
+        gatehouse.http.call("DELETE", path, token=other["access_token"], headers=NEW).status
+        for _ in range(2)
+    ]
+    assert ended == [204, 404]
+    assert gatehouse.refusal(old) == "session_revoked"
+
+
+def test_ending_the_others_ends_what_comes_back_meanwhile(gatehouse: Gatehouse) -> None:
+    """Whichever is first: the new session is one of the others, or the way back is closed."""
+    for _ in range(8):
+        old = gatehouse.register()
+        gatehouse.drain()
+        other = gatehouse.login(old)
+        with ThreadPoolExecutor(4) as threads:
+            coming = [threads.submit(gatehouse.refresh, old, NEW) for _ in range(3)]
+            ending = threads.submit(
+                gatehouse.http.call,
+                "DELETE",
+                "/auth/sessions",
+                token=other["access_token"],
+                headers=NEW,
+            )
+            answers = [future.result() for future in coming]
+            assert ending.result().status == 204
+        opened = [answer.json for answer in answers if answer.status == 200]
+        assert {gatehouse.me(session) for session in opened} <= {"session_revoked"}
+        assert gatehouse.me(other) == "200"
+
+
+def test_the_gate_is_put_to_a_repeated_return_as_well(gatehouse: Gatehouse) -> None:
+    old = gatehouse.register()
+    gatehouse.drain()
+    new = gatehouse.refresh(old, NEW).json
+    gatehouse.ops("/ops/release/activate", {**RELEASE, "grace_seconds": 0})
+    assert gatehouse.refusal(old, OLD) == "update_required"
+    assert gatehouse.refresh(old, NEW).json["refresh_token"] == new["refresh_token"]
+    gatehouse.roll_back()
+
+
+def test_whoever_comes_back_has_the_oldest_make_room(gatehouse: Gatehouse) -> None:
+    old = gatehouse.register()
+    gatehouse.drain()
+    others = [gatehouse.login(old) for _ in range(20)]
+    new = gatehouse.refresh(old, NEW).json
+    standing = [gatehouse.me(session) for session in (others[0], others[1], new)]
+    assert standing == ["session_revoked", "200", "200"]
+    alive = "SELECT count(*) FROM live_sessions WHERE user_id = %s"
+    assert gatehouse.people.one(alive, old["user"]["id"]) == 20

@@ -153,6 +153,19 @@ class TestLockouts:
         assert not refused.allowed
         assert refused.retry_after_seconds in (59, 60)
 
+    def test_whoever_is_locked_out_leaves_no_row_of_what_else_was_asked_about(
+        self, api: Connection
+    ) -> None:
+        fail(api, {"login:ip:192.0.2.1": 1})
+        for number in range(5):
+            asked = {"login:ip:192.0.2.1": 1, f"login:account:{number}": 8}
+            refused = reserve(api, asked)
+            assert not refused.allowed
+            assert refused.retry_after_seconds in (59, 60)
+            assert refused.note is (number == 0)
+        row = api.execute("SELECT count(*) FROM rate_limits").fetchone()
+        assert row == (1,)
+
     def test_a_lockout_ends_by_itself(self, api: Connection, database: Database) -> None:
         fail(api, {"a": 1})
         pass_time(database, 54)

@@ -331,8 +331,29 @@ MUTATIONS = (
     Mutation(
         "lockout-not-looked-at",
         _LIMITS,
-        "    WHERE r.locked_until > v_now\n       OR sum_of_slices",
-        "    WHERE sum_of_slices",
+        "AND r.locked_until > v_now;\n"
+        "\n"
+        "    IF v_refusing IS NULL THEN\n"
+        "        v_now := lock_limits(p_keys, p_window_seconds);\n"
+        "        SELECT array_agg(r.key),\n"
+        "               max(CASE WHEN p_settled AND (r.locked_until > v_now) IS NOT TRUE THEN 1\n"
+        "                   ELSE seconds_until_free(r, wanted.maximum, v_now) END)\n"
+        "        INTO v_refusing, v_seconds\n"
+        "        FROM unnest(p_keys, p_maxima) AS wanted (key, maximum)\n"
+        "        JOIN rate_limits r ON r.key = wanted.key\n"
+        "        WHERE r.locked_until > v_now\n"
+        "           OR sum_of_slices",
+        "AND false;\n"
+        "\n"
+        "    IF v_refusing IS NULL THEN\n"
+        "        v_now := lock_limits(p_keys, p_window_seconds);\n"
+        "        SELECT array_agg(r.key),\n"
+        "               max(CASE WHEN p_settled AND (r.locked_until > v_now) IS NOT TRUE THEN 1\n"
+        "                   ELSE seconds_until_free(r, wanted.maximum, v_now) END)\n"
+        "        INTO v_refusing, v_seconds\n"
+        "        FROM unnest(p_keys, p_maxima) AS wanted (key, maximum)\n"
+        "        JOIN rate_limits r ON r.key = wanted.key\n"
+        "        WHERE sum_of_slices",
         (_LIMIT_TESTS,),
         "a lockout holds",
     ),

@@ -147,4 +147,12 @@ MUTATIONS_OF_CHANNELS = (
         ),
         "statements by hand on channels leave their row",
     ),
+    Mutation(
+        "a-member-added-uncounted",
+        "api/resources/members.py",
+        "        count_lookup(self._services, req)\n",
+        "",
+        ("tests/api/test_groups.py::TestPeople::test_nobody_copies_the_list_of_all_accounts",),
+        "whatever tells whether an account exists counts as looking it up",
+    ),
 )

@@ -287,4 +287,12 @@ MUTATIONS_OF_OPERATORS = (
         ("tests/db/test_roles.py",),
         "whoever took over a service makes no administrators",
     ),
+    Mutation(
+        "nul-in-a-parameter",
+        "api/request_input.py",
+        '            if "\\0" in value:  # PostgreSQL knows none\n',
+        "            if False:\n",
+        ("tests/api/test_operators.py::TestErasing",),
+        "NUL is refused, never a 500",
+    ),
 )

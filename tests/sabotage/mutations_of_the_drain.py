@@ -226,4 +226,48 @@ MUTATIONS_OF_THE_DRAIN = (
         (_BACK,),
         "nobody comes back with a client that the gate refuses",
     ),
+    Mutation(
+        "a-drained-session-not-ended-by-its-owner",
+        "db/sql/queries/sessions.sql",
+        "      OR EXISTS (SELECT FROM drained_sessions d WHERE d.session_id = user_sessions.id)\n",
+        "",
+        ("tests/api/test_reentry.py::test_a_session_that_its_owner_ends_does_not_come_back",),
+        "what its owner has ended does not come back from a drain",
+    ),
+    Mutation(
+        "coming-back-behind-the-end-of-the-others",
+        "api/resources/sessions.py",
+        "            lock_user(connection, req.session.user_id)\n",
+        "",
+        ("tests/api/test_reentry.py::test_ending_the_others_ends_what_comes_back_meanwhile",),
+        "ending the others ends what comes back meanwhile",
+    ),
+    Mutation(
+        "a-return-repeated-past-the-gate",
+        "api/resources/sessions.py",
+        "_GATED = (RefreshVerdict.DRAINED, RefreshVerdict.RENEWED)",
+        "_GATED = (RefreshVerdict.DRAINED,)",
+        ("tests/api/test_reentry.py::test_the_gate_is_put_to_a_repeated_return_as_well",),
+        "no outdated client comes back",
+    ),
+    Mutation(
+        "coming-back-makes-no-room",
+        "db/sessions.py",
+        '    connection.execute(_MAKE_ROOM, {"user_id": user_id, "limit": terms.max_per_account})\n'
+        "    row = connection.execute(_INSERT_RETURNING",
+        "    row = connection.execute(_INSERT_RETURNING",
+        ("tests/api/test_reentry.py::test_whoever_comes_back_has_the_oldest_make_room",),
+        "an account has so many sessions and no more",
+    ),
+    Mutation(
+        "after-the-drain-by-password",
+        "db/sql/migrations/0012_drains.sql",
+        "           AND d.release_id = (SELECT p.release_id FROM release_policy p))\n",
+        "           AND d.release_id IS NULL)\n",
+        (
+            "tests/api/test_drains.py::TestClients"
+            "::test_nor_is_it_let_in_when_the_drain_has_finished_before_the_gate_closes",
+        ),
+        "at and after the deadline an outdated login is refused",
+    ),
 )

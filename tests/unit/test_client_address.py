@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rules import limit_subjects
-from rules.client_address import came_by_https, client_address
+from rules.client_address import came_by_https, client_address, read_network
 from tests.support.fuzz import FEW
 
 PEER = "10.0.0.1"
@@ -32,6 +32,22 @@ def test_it_was_https_where_every_proxy_says_so(
     hops: int, forwarded_proto: str | None, secure: bool
 ) -> None:
     assert came_by_https(forwarded_proto, hops) is secure
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("192.0.2.1", "192.0.2.1/32"),
+        ("192.0.2.0/24", "192.0.2.0/24"),
+        ("::ffff:192.0.2.1", "192.0.2.1/32"),
+        ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+        ("::/0", "::/0"),
+        ("2001:db8::/32", "2001:db8::/32"),
+    ],
+)
+def test_a_network_is_written_as_its_addresses_are(written: str, meant: str) -> None:
+    assert str(read_network(written)) == meant
 
 
 class TestForwardedFor:

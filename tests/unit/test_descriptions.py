@@ -46,6 +46,26 @@ def test_public_operations_are_those_that_need_no_bearer() -> None:
         assert described.get("security") == expected
 
 
+def test_the_length_of_a_page_is_the_services_for_messages_and_its_own_for_operators() -> None:
+    environ = {"APP_ENV": "test", "DB_HOST": "unused", "JWT_SECRET": "s" * 32}
+    paths = openapi.document(load({**environ, "CHAT_HISTORY_PAGE_MAX": "20"}, "api"))["paths"]
+
+    def limit(path: str) -> dict[str, Any]:
+        [schema] = [
+            parameter["schema"]
+            for parameter in paths[path]["get"]["parameters"]
+            if parameter["name"] == "limit"
+        ]
+        return dict(schema)
+
+    assert (
+        limit("/chat/channels/{channel_id}/messages").items()
+        >= {"maximum": 20, "default": 20}.items()
+    )
+    for path in ("/ops/audit", "/ops/sessions", "/ops/drains", "/ops/security-events"):
+        assert limit(path).items() >= {"maximum": 200, "default": 50}.items()
+
+
 def test_no_code_is_described_that_http_cannot_answer() -> None:
     for operation in operations.OPERATIONS:
         for code in operation.codes:

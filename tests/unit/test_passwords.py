@@ -7,10 +7,15 @@ import hashlib
 
 import pytest
 
-from rules.passwords import ScryptCost, hash_password, needs_rehash, verify_password
+from rules import passwords
+from rules.passwords import ScryptCost, hash_password, needs_rehash
 
 CHEAP = ScryptCost(log2_n=4)
 PASSWORD = "a horse of another colour"
+
+
+def verify_password(password: str, stored: str, at_least: ScryptCost = CHEAP) -> bool:
+    return passwords.verify_password(password, stored, at_least)
 
 
 class TestVerifying:
@@ -35,12 +40,44 @@ class TestVerifying:
         assert verify_password(PASSWORD, stored)
         assert not verify_password(PASSWORD, stored.replace("$5$4$2$", "$4$4$2$"))
 
+    @pytest.mark.parametrize("password", [PASSWORD, "a wild guess"])
+    def test_an_older_cheaper_hash_takes_the_time_of_todays(
+        self, password: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stored = hash_password(PASSWORD, CHEAP)
+        spent: list[int] = []
+        real = hashlib.scrypt
+
+        def counted(*arguments: object, n: int, **options: object) -> bytes:
+            spent.append(n)
+            return real(*arguments, n=n, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(hashlib, "scrypt", counted)
+        verify_password(password, stored, ScryptCost(log2_n=7))
+        assert sum(spent) == 2**7
+        spent.clear()
+        verify_password(password, stored, ScryptCost(log2_n=3))
+        assert spent == [2**4]
+
     def test_it_is_scrypt_of_rfc_7914(self) -> None:
         # RFC 7914, section 12: the vector with N=1024, r=8, p=16, cut to our 32 bytes.
         digest = hashlib.scrypt(b"password", salt=b"NaCl", n=1024, r=8, p=16, dklen=32)
         assert digest.hex().startswith("fdbabe1c9d3472007856e7190d01e9fe")
         salt, hashed = (base64.urlsafe_b64encode(part).decode() for part in (b"NaCl", digest))
         assert verify_password("password", f"scrypt$10$8$16${salt}${hashed}")
+
+    def test_the_highest_cost_that_may_be_set_is_asked_for_as_hashlib_takes_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: dict[str, int] = {}
+
+        def in_place_of_a_gibibyte(*_: object, **options: int) -> bytes:
+            asked.update(options)
+            return bytes(32)
+
+        monkeypatch.setattr(hashlib, "scrypt", in_place_of_a_gibibyte)
+        hash_password(PASSWORD, ScryptCost(log2_n=20))
+        assert 128 * asked["r"] * asked["n"] < asked["maxmem"] < 2**31
 
     def test_production_cost_needs_no_setting_of_openssl(self) -> None:
         stored = hash_password(PASSWORD, ScryptCost())

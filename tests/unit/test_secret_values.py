@@ -99,6 +99,12 @@ class TestOpsTokens:
             "OPS_API_TOKEN: entry 2 is not of the form name:token"
         ]
 
+    @pytest.mark.parametrize("token", [f" {TOKEN}", f"{TOKEN[:20]} {TOKEN[20:]}", f"{TOKEN}\u00eb"])
+    def test_a_token_that_no_header_brings_is_refused(self, token: str) -> None:
+        assert problems(ops_api_token=[f"ann:{token}"]) == [
+            "OPS_API_TOKEN: entry 1 has a token that no header carries: no spaces, ASCII only"
+        ]
+
     def test_production_takes_no_short_token(self) -> None:
         assert problems(ops_api_token=[TOKEN[:23]]) == [
             "OPS_API_TOKEN: entry 1 has fewer than 24 characters"

@@ -179,6 +179,7 @@ class TestWhatIsRefused:
             ("JWT_SECRET_SECRET_REF", "projects/p/secrets/jwt"),
             ("JWT_SECRET_SECRET_REF", "projects/p/secrets/jwt/versions/0x1"),
             ("JWT_SECRET", ""),
+            ("JWT_SECRET", "\udcff" * 40),  # how Python shows what is not UTF-8
             ("DB_PASSWORD", ""),
         ],
     )

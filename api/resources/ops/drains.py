@@ -7,7 +7,7 @@ from typing import Any
 from psycopg import Connection
 
 from api.context import Request, Response
-from api.ops_acts import act, operator, record
+from api.ops_acts import DEFAULT_PAGE, LARGEST_PAGE, act, operator, record
 from api.request_input import Query, read_body, read_optional_body
 from api.resources.ops.sessions import optional_time
 from api.services import Services
@@ -26,7 +26,6 @@ from rules import fields
 from rules.errors import Refusal
 from rules.times import rfc3339
 
-DEFAULT_PAGE, LARGEST_PAGE = 50, 200
 DRAIN_RETRY_SECONDS = 60  # by then one that was nearly due has finished
 
 

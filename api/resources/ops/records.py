@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from api.context import Request, Response
-from api.ops_acts import act, record
+from api.ops_acts import DEFAULT_PAGE, LARGEST_PAGE, act, record
 from api.request_input import Query
 from api.services import Services
 from db import audit, security_events
 from rules import fields
 from rules.times import rfc3339
 
-DEFAULT_PAGE, LARGEST_PAGE = 50, 200
 # In pages of ten thousand; a longer chain is verified in ranges, or by scripts/verify_audit.
 MOST_VERIFIED_AT_ONCE = 1_000_000
 

@@ -8,7 +8,7 @@ from typing import Any
 from psycopg import Connection
 
 from api.context import Request, Response
-from api.ops_acts import act, operator, record
+from api.ops_acts import DEFAULT_PAGE, LARGEST_PAGE, act, operator, record
 from api.request_input import Query, read_body
 from api.services import Services
 from db import audit
@@ -18,8 +18,6 @@ from db.users import find_user_by_email
 from rules import fields
 from rules.errors import invalid_field
 from rules.times import rfc3339
-
-DEFAULT_PAGE, LARGEST_PAGE = 50, 200
 
 
 class OpsSessions:

@@ -161,6 +161,9 @@ $$;
 -- alone hold back for a moment only; otherwise it counts for good (a registration).
 -- `slice` is to be given back to settle_attempt. `note` is true at most once a minute for a
 -- subject that refuses: then the refusal is worth an event.
+--
+-- Somebody who is locked out is refused before rows are made for what else is asked about: else a
+-- stranger could fill the table, an e-mail a row.
 CREATE FUNCTION reserve_attempt(
     p_keys text[], p_maxima integer[], p_window_seconds integer, p_settled boolean
 ) RETURNS TABLE (allowed boolean, retry_after_seconds integer, slice bigint, note boolean)
@@ -170,19 +173,27 @@ SET search_path = pg_catalog, public, pg_temp
 AS $$
 #variable_conflict use_column
 DECLARE
-    v_now timestamptz := lock_limits(p_keys, p_window_seconds);
+    v_now timestamptz := clock_timestamp();
     v_refusing text[];
     v_seconds integer;
     v_noted bigint;
 BEGIN
-    SELECT array_agg(r.key),
-           max(CASE WHEN p_settled AND (r.locked_until > v_now) IS NOT TRUE THEN 1
-               ELSE seconds_until_free(r, wanted.maximum, v_now) END)
+    SELECT array_agg(r.key), max(seconds_until_free(r, 0, v_now))
     INTO v_refusing, v_seconds
-    FROM unnest(p_keys, p_maxima) AS wanted (key, maximum)
-    JOIN rate_limits r ON r.key = wanted.key
-    WHERE r.locked_until > v_now
-       OR sum_of_slices(r.reserved) + sum_of_slices(r.failures) >= wanted.maximum;
+    FROM rate_limits r
+    WHERE r.key = ANY (p_keys) AND r.locked_until > v_now;
+
+    IF v_refusing IS NULL THEN
+        v_now := lock_limits(p_keys, p_window_seconds);
+        SELECT array_agg(r.key),
+               max(CASE WHEN p_settled AND (r.locked_until > v_now) IS NOT TRUE THEN 1
+                   ELSE seconds_until_free(r, wanted.maximum, v_now) END)
+        INTO v_refusing, v_seconds
+        FROM unnest(p_keys, p_maxima) AS wanted (key, maximum)
+        JOIN rate_limits r ON r.key = wanted.key
+        WHERE r.locked_until > v_now
+           OR sum_of_slices(r.reserved) + sum_of_slices(r.failures) >= wanted.maximum;
+    END IF;
 
     IF v_refusing IS NOT NULL THEN
         UPDATE rate_limits r SET noted_at = v_now

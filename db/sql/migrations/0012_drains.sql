@@ -184,7 +184,9 @@ $$;
 
 -- One that is opened during a drain is enrolled too, whoever inserts it, when the drain would have
 -- meant it at its start. After the deadline an outdated one is dead at birth, which its opener turns
--- into an error; a drain of everybody no longer concerns newcomers then.
+-- into an error; a drain of everybody no longer concerns newcomers then. That goes on when the drain of
+-- the outdated has finished, as long as its release is in force: else they would only have to log in
+-- again. Such a one is in no receipt, for those are frozen.
 CREATE FUNCTION enrol_late_session() RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -195,7 +197,12 @@ DECLARE
     v_outdated boolean;
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(72013004);
-    SELECT d.* INTO v_drain FROM publish_drain_events d WHERE d.status = 'draining';
+    SELECT d.* INTO v_drain FROM publish_drain_events d
+    WHERE d.status = 'draining'
+       OR (d.status = 'completed' AND d.scope = 'outdated'
+           AND d.release_id = (SELECT p.release_id FROM release_policy p))
+    ORDER BY d.id DESC
+    LIMIT 1;
     IF NOT FOUND OR (SELECT u.is_admin FROM users u WHERE u.id = NEW.user_id) THEN
         RETURN NEW;
     END IF;
@@ -208,12 +215,14 @@ BEGIN
     ) THEN
         NEW.drain_event_id := v_drain.id;
         NEW.drain_deadline_at := v_drain.deadline;
-        INSERT INTO publish_drain_session_audit (
-            drain_id, session_id, user_id, client_version, client_content_version, enrolled_at
-        ) VALUES (
-            v_drain.id, NEW.id, NEW.user_id, NEW.client_version, NEW.client_content_version,
-            clock_timestamp()
-        );
+        IF v_drain.status = 'draining' THEN
+            INSERT INTO publish_drain_session_audit (
+                drain_id, session_id, user_id, client_version, client_content_version, enrolled_at
+            ) VALUES (
+                v_drain.id, NEW.id, NEW.user_id, NEW.client_version, NEW.client_content_version,
+                clock_timestamp()
+            );
+        END IF;
     END IF;
     RETURN NEW;
 END;

@@ -1,4 +1,5 @@
--- Ends every session that was opened, refreshed or used last from an address or a network.
+-- Ends every session that was opened from an address or a network. Where it was refreshed or used from
+-- later is not written down with it: GET /ops/security-events knows more.
 --   psql -v actor=ann -v reason='incident 42' -v network=198.51.100.0/24 [-v dry_run=1] \
 --        -f db/sql/ops/revoke_network.sql
 \ir begin.psql

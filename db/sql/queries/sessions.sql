@@ -5,6 +5,9 @@ SELECT id FROM users
 WHERE id = %(user_id)s AND password_hash = %(checked_hash)s AND disabled_at IS NULL
 FOR NO KEY UPDATE
 
+-- name: lock_user
+SELECT id FROM users WHERE id = %(user_id)s FOR NO KEY UPDATE
+
 -- name: revoke_sessions_beyond_limit
 -- Makes room for one more: of the user's live sessions all but the newest (limit - 1) end. In id
 -- order, like every change of several sessions.
@@ -66,23 +69,36 @@ SET last_seen_at = clock_timestamp(),
     idle_expires_at = clock_timestamp() + make_interval(days => %(idle_days)s)
 WHERE id = %(session_id)s AND last_seen_at < clock_timestamp() - interval '1 minute'
 
--- name: lock_user_of_drained_session
--- Coming back opens a session, and user rows come first in the lock order: a change of password that
--- is under way ends the way back, or sees the session that came of it.
+-- name: lock_user_of_refresh_token
+-- Coming back from a drain opens a session, and user rows come first in the lock order: a change of
+-- password that is under way ends the way back, or sees the session that came of it. The deadline may
+-- pass at any moment, so whoever refreshes takes the row.
 SELECT u.id
 FROM users u
 WHERE u.id = (
     SELECT s.user_id
     FROM refresh_tokens t JOIN user_sessions s ON s.id = t.session_id
     WHERE t.token_hash = %(token_hash)s
-      AND (s.drained_at IS NOT NULL OR s.drain_deadline_at <= clock_timestamp())
 )
 FOR NO KEY UPDATE
+
+-- name: lock_sessions_beside_drained_one
+-- Some of them may have to make room for the one that comes back. In id order, like every change of
+-- several sessions.
+SELECT s.id
+FROM user_sessions s
+WHERE s.revoked_at IS NULL AND s.user_id = (
+    SELECT d.user_id
+    FROM refresh_tokens t JOIN drained_sessions d ON d.session_id = t.session_id
+    WHERE t.token_hash = %(token_hash)s
+)
+ORDER BY s.id
+FOR NO KEY UPDATE OF s
 
 -- name: find_drained_session
 -- Still in time to come back from its drain; whether the client is new enough for that.
 SELECT
-    d.session_id,
+    d.user_id,
     NOT coalesce(is_outdated(
         %(client_version)s, %(client_content_version)s, e.min_version, e.min_content_version
     ), false) AS is_new_enough
@@ -158,11 +174,15 @@ WHERE user_id = %(user_id)s
 ORDER BY session_id DESC
 
 -- name: revoke_session_of_user
--- Nothing for a session that is not this user's or has ended: both are "not found".
+-- Nothing for a session that is not this user's or has ended: both are "not found". One that a drain
+-- has ended may still come back, and then does not.
 UPDATE user_sessions
 SET revoked_at = clock_timestamp(), revoked_reason = 'ended_by_user'
 WHERE id = %(session_id)s AND user_id = %(user_id)s
-  AND EXISTS (SELECT FROM live_sessions l WHERE l.session_id = user_sessions.id)
+  AND (
+      EXISTS (SELECT FROM live_sessions l WHERE l.session_id = user_sessions.id)
+      OR EXISTS (SELECT FROM drained_sessions d WHERE d.session_id = user_sessions.id)
+  )
   AND revoked_at IS NULL
 
 -- name: revoke_other_sessions
