@@ -135,7 +135,7 @@ def _schema(seen: Visit) -> Finding:
 
 
 def _role(role: Role, wanted: str) -> Finding:
-    is_mere_member = role.is_wanted and role.name != wanted and not role.is_superuser
+    is_mere_member = role.is_wanted and role.name != wanted and not role.is_owner
     faults = [
         fault
         for is_so, fault in (
