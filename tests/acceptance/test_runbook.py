@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from scripts.dev_env import write_dev_env
+from scripts.stack_plan import base_environment, dev_environment, keep_secrets, make_plan
 from tests.support.cluster import clean_environment
 from tests.support.databases import Database
 from tests.support.processes import ROOT, Processes
@@ -25,7 +27,11 @@ NEEDS_CLOUD = "# needs the cloud"
 
 def to_type() -> list[str]:
     """The blocks in order, without what needs the cloud."""
-    local = [block for block in BLOCKS if not block.startswith(NEEDS_CLOUD)]
+    local = [
+        block.replace(".venv/bin/python", "python")
+        for block in BLOCKS
+        if not block.startswith(NEEDS_CLOUD)
+    ]
     return [re.sub(r"^scripts/([\w-]+)", _module, block, flags=re.MULTILINE) for block in local]
 
 
@@ -47,6 +53,7 @@ class Desk:
             "API_URL": stack.api_url,
             "SOCKET_URL": gateway.url,
             "OPS_API_TOKEN": OPS_TOKEN,
+            "API_ENV": str(_dev_env(folder, database)),
             "TOKEN_FILE": str(token_file),
             "WHO": "ann",
             "ADDRESS": "203.0.113.0/24",  # nobody's here
@@ -57,7 +64,6 @@ class Desk:
             "SEQ": str(self.seq),
             "REQUEST_ID": "of-the-operator",
             **database.psql_environment(),
-            "DB_PASSWORD": "unused",
         }
         self.psql_folder = str(Path(database.cluster.psql).parent)
 
@@ -66,9 +72,7 @@ class Desk:
         return person, int((await person.client.post(1, "buy"))["seq"])
 
     def type(self, script: str) -> subprocess.CompletedProcess[str]:
-        environment = {**clean_environment(), **self.variables, "APP_ENV": "test"}
-        environment["DB_HOST"] = "127.0.0.1"
-        environment["JWT_SECRET"] = "x" * 40
+        environment = {**clean_environment(), **self.variables}
         python_folder = str(Path(sys.executable).parent)
         environment["PATH"] = os.pathsep.join(
             [self.psql_folder, python_folder, environment["PATH"]]
@@ -82,6 +86,15 @@ class Desk:
             check=False,
             timeout=60,
         )
+
+
+def _dev_env(folder: Path, database: Database) -> Path:
+    """The file that scripts/run writes: both services' configurations are good with it alone."""
+    plan = make_plan({})
+    base = base_environment(plan, keep_secrets(folder, {})) | database.environment("owner")
+    file = folder / "dev.env"
+    write_dev_env(file, dev_environment(plan, base))
+    return file
 
 
 @pytest.fixture
