@@ -10,6 +10,8 @@ _SCRIPTS = "tests/acceptance/test_cloud_scripts.py"
 _SCAN = "tests/acceptance/test_security_scan.py"
 _SECRETS = "tests/unit/test_security_secrets.py"
 _USED = "tests/db/test_rights_are_used.py"
+_TABLE = "tests/unit/test_settings_table.py"
+_OPERATORS = "docs/operators.md"
 _ROLES = "db/sql/roles.sql"
 _DEPLOY = "scripts/cloud/deploy.py"
 _PERIMETER = "scripts/cloud/perimeter.py"
@@ -98,6 +100,31 @@ MUTATIONS_OF_DEPLOYMENT = (
         "",
         (_CONFIG,),
         "no network named means no network",
+    ),
+    # Documents
+    Mutation(
+        "variable-in-no-document",
+        _OPERATORS,
+        "| `WS_FIRST_FRAME_SECONDS` | `30` |",
+        "| `WS_FIRST_SECONDS` | `30` |",
+        (_TABLE,),
+        "every variable stands in operators.md",
+    ),
+    Mutation(
+        "default-changed-on-the-quiet",
+        _OPERATORS,
+        "| `CHAT_HISTORY_PAGE_MAX` | `200` |",
+        "| `CHAT_HISTORY_PAGE_MAX` | `100` |",
+        (_TABLE,),
+        "the defaults in operators.md are those of the program",
+    ),
+    Mutation(
+        "bounds-changed-on-the-quiet",
+        _OPERATORS,
+        "| `API_THREADS` | `16` | 1 to 200 |",
+        "| `API_THREADS` | `16` | 1 to 400 |",
+        (_TABLE,),
+        "the bounds in operators.md are those of the program",
     ),
     # Perimeter
     Mutation(
