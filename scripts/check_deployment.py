@@ -16,19 +16,34 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from db.deployment import CannotConnect, Role, Visit, visit
 from db.secret_manager import EVERY_SECRET, resolve_secrets
 from rules.secret_values import Secrets
-from rules.settings import ConfigurationError, DatabaseSettings, Settings, load
+from rules.settings import (
+    AuthSettings,
+    ChatSettings,
+    ConfigurationError,
+    DatabaseSettings,
+    Settings,
+    load,
+)
 from scripts.env_file import EnvFileError, read_env_file
 from scripts.tls_probe import NotTrusted, probe
 
 EX_USAGE = 64  # of sysexits.h
 NEEDED = {"api": EVERY_SECRET, "gateway": frozenset({"DB_PASSWORD"})}
 ROLES = {"api": "gatehouse_api", "gateway": "gatehouse_gateway"}
+# What both services act on, by how it begins: both store messages, end idle sessions and count what
+# may lock an address out, and the gateways erase what a repeated refresh needs.
+SHARED = (
+    "CHAT_",
+    "AUTH_RATE_LIMIT_",
+    "AUTH_SESSION_IDLE_DAYS",
+    "AUTH_REFRESH_REUSE_GRACE_SECONDS",
+)
 # Beyond this the lines of two machines can no longer be put in order by their times.
 CLOCK_SECONDS = 2.0
 EXPIRY_DAYS = 14
@@ -165,10 +180,26 @@ def _together(checks: Mapping[str, Check]) -> Iterator[Finding]:
         else:
             yield bad("one database", "the services use two: compare their DB_HOST and DB_NAME")
     if api.settings is not None and gateway.settings is not None:
-        if api.settings.chat == gateway.settings.chat:
-            yield Finding("chat limits", "the same in both services")
+        if names := _differing(api.settings, gateway.settings):
+            yield bad("shared values", f"{', '.join(names)} differ: give both services one value")
         else:
-            yield bad("chat limits", "differ, though both services write: give both one CHAT_*")
+            yield Finding("shared values", "the same in both services")
+
+
+def _differing(api: Settings, gateway: Settings) -> list[str]:
+    """The shared variables of which the services have read different values."""
+    ours, theirs = _shared_values(api), _shared_values(gateway)
+    return [variable for variable, value in ours.items() if value != theirs[variable]]
+
+
+def _shared_values(settings: Settings) -> dict[str, object]:
+    groups: tuple[AuthSettings | ChatSettings, ...] = (settings.auth, settings.chat)
+    return {
+        variable: getattr(group, item.name)
+        for group in groups
+        for item in fields(group)
+        if (variable := item.metadata["variable"]).startswith(SHARED)
+    }
 
 
 def main(arguments: list[str]) -> int:

@@ -141,13 +141,27 @@ class TestTheConfiguration:
             "SECRET_MANAGER_EMULATOR_HOST",
         ]
 
-    def test_services_that_disagree_are_told(
+    def test_services_that_disagree_are_told_about_what(
         self, deployment: Deployment, complaints: Complaints
     ) -> None:
-        deployment.set("api", CHAT_WRITE_RATE_LIMIT_MAX_PER_ACCOUNT="5")
+        deployment.set("api", CHAT_WRITE_RATE_LIMIT_MAX_PER_ACCOUNT="5", AUTH_SESSION_IDLE_DAYS="3")
+        deployment.set(
+            "gateway",
+            AUTH_REFRESH_REUSE_GRACE_SECONDS="5",
+            AUTH_RATE_LIMIT_MAX_ATTEMPTS_PER_IP="6",
+        )
         assert complaints(deployment) == [
-            "both chat limits differ, though both services write: give both one CHAT_*"
+            "both shared values AUTH_SESSION_IDLE_DAYS, AUTH_REFRESH_REUSE_GRACE_SECONDS,"
+            " AUTH_RATE_LIMIT_MAX_ATTEMPTS_PER_IP, CHAT_WRITE_RATE_LIMIT_MAX_PER_ACCOUNT"
+            " differ: give both services one value"
         ]
+
+    def test_what_one_service_alone_acts_on_may_differ(
+        self, deployment: Deployment, complaints: Complaints
+    ) -> None:
+        deployment.set("api", AUTH_SESSION_TTL_DAYS="3", WS_TICKET_TTL_SECONDS="5")
+        deployment.set("gateway", WS_PING_SECONDS="5", DRAIN_WARNING_SECONDS="")
+        assert complaints(deployment) == []
 
     @pytest.mark.parametrize(
         ("content", "said"),

@@ -10,6 +10,7 @@ _SCRIPTS = "tests/acceptance/test_cloud_scripts.py"
 _SCAN = "tests/acceptance/test_security_scan.py"
 _SECRETS = "tests/unit/test_security_secrets.py"
 _USED = "tests/db/test_rights_are_used.py"
+_CHECK = "tests/acceptance/test_check_deployment.py"
 _TABLE = "tests/unit/test_settings_table.py"
 _OPERATORS = "docs/operators.md"
 _ROLES = "db/sql/roles.sql"
@@ -100,6 +101,23 @@ MUTATIONS_OF_DEPLOYMENT = (
         "",
         (_CONFIG,),
         "no network named means no network",
+    ),
+    # Before a deployment
+    Mutation(
+        "lockouts-not-compared",
+        "scripts/check_deployment.py",
+        '    "AUTH_RATE_LIMIT_",\n',
+        "",
+        (f"{_CHECK}::TestTheConfiguration",),
+        "what both services act on must be the same in both",
+    ),
+    Mutation(
+        "everything-compared",
+        "scripts/check_deployment.py",
+        '        if (variable := item.metadata["variable"]).startswith(SHARED)\n',
+        '        if (variable := item.metadata["variable"])\n',
+        (f"{_CHECK}::TestTheConfiguration",),
+        "what one service alone acts on may differ",
     ),
     # Documents
     Mutation(
