@@ -11,6 +11,7 @@ _SCAN = "tests/acceptance/test_security_scan.py"
 _SECRETS = "tests/unit/test_security_secrets.py"
 _USED = "tests/db/test_rights_are_used.py"
 _CHECK = "tests/acceptance/test_check_deployment.py"
+_RUNBOOK = "tests/acceptance/test_runbook.py"
 _TABLE = "tests/unit/test_settings_table.py"
 _OPERATORS = "docs/operators.md"
 _ROLES = "db/sql/roles.sql"
@@ -120,6 +121,14 @@ MUTATIONS_OF_DEPLOYMENT = (
         "what one service alone acts on may differ",
     ),
     # Documents
+    Mutation(
+        "dev-env-is-not-enough",
+        "scripts/stack_plan.py",
+        '        "APP_ENV": base["APP_ENV"],\n',
+        "",
+        (f"{_RUNBOOK}::test_every_block_succeeds_as_it_stands",),
+        "a change can be checked with the file that scripts/run writes",
+    ),
     Mutation(
         "variable-in-no-document",
         _OPERATORS,
