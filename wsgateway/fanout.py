@@ -25,6 +25,7 @@ from wsgateway.connection import Connection
 from wsgateway.feed import Feed
 from wsgateway.framing import text_frame
 from wsgateway.recovery import Recovery, Subscription
+from wsgateway.turns import Turns
 
 logger = logging.getLogger("gatehouse.gateway")
 
@@ -43,8 +44,11 @@ class Joining:
 
 
 class Fanout:
-    def __init__(self, pool: AsyncPool, *, recovery_messages: int, recovery_bytes: int) -> None:
+    def __init__(
+        self, pool: AsyncPool, turns: Turns, *, recovery_messages: int, recovery_bytes: int
+    ) -> None:
         self._pool = pool
+        self._turns = turns
         self._recovery_messages = recovery_messages
         self._recovery_bytes = recovery_bytes
         self._feeds: dict[int, Feed] = {}
@@ -63,13 +67,16 @@ class Fanout:
     ) -> Subscription:
         """Reads what was missed and joins the feed with nothing missing or doubled in between.
 
-        Raises Refusal not_found for a channel that the user may not read.
+        Raises Refusal not_found for a channel that the user may not read, and TimeoutError when
+        its turn does not come.
         """
         self.unsubscribe(subscriber, channel_id)
         joining = self._joining.setdefault(channel_id, Joining())
         joining.count += 1
         try:
-            return await self._join(subscriber, channel_id, after_seq, joining)
+            # One turn for all of it: a busy channel would move on while the next one is waited for.
+            async with self._turns.turn():
+                return await self._join(subscriber, channel_id, after_seq, joining)
         finally:
             joining.count -= 1
             if not joining.count:

@@ -55,10 +55,12 @@ from wsgateway.protocol import (
     receive,
     with_ref,
 )
+from wsgateway.readiness import Readiness
 from wsgateway.release_watch import ReleaseWatch
 from wsgateway.security_events import SecurityEvents
 from wsgateway.session_watch import SessionWatch
 from wsgateway.stats import read_stats
+from wsgateway.turns import Turns
 from wsgateway.typists import Typists
 from wsgateway.writer import Writer
 
@@ -73,7 +75,9 @@ EXIT_WITHIN_SECONDS = 8.5
 
 
 class Gateway:
-    def __init__(self, settings: Settings, secrets_: Secrets, pool: AsyncPool) -> None:
+    def __init__(
+        self, settings: Settings, secrets_: Secrets, pool: AsyncPool, turns: Turns
+    ) -> None:
         chat, limits = settings.chat, settings.socket
         self._settings = settings
         self._pool = pool
@@ -86,6 +90,7 @@ class Gateway:
         self._connections = Connections()
         self._fanout = Fanout(
             pool,
+            turns,
             recovery_messages=chat.recovery_max_messages,
             recovery_bytes=limits.send_buffer_bytes // 4,
         )
@@ -98,10 +103,11 @@ class Gateway:
             pool, self._presence, self._lockouts, limits.max_connections_per_account
         )
         self._drains = DrainWatch(
-            pool, self._connections, self.instance, settings.drain.warning_seconds
+            pool, turns, self._connections, self.instance, settings.drain.warning_seconds
         )
         self._watch = SessionWatch(
             pool,
+            turns,
             self._connections,
             idle_days=settings.auth.session_idle_days,
             unverified_max_seconds=limits.unverified_max_seconds,
@@ -132,7 +138,7 @@ class Gateway:
             events=self._events,
             refusal_now=self._refusal_now,
             refusal_for=self._refusal_for,
-            probe=self._probe,
+            probe=Readiness(self._look_at_database).require,
         )
         self._guard = Guard(
             # Beyond what Connection.write allows: who reads slowly is told so.
@@ -263,14 +269,9 @@ class Gateway:
             return Refusal("rate_limited", "Too many sockets.", retry_after_seconds=30)
         return self._lockouts.refusal_for(address)
 
-    async def _probe(self) -> None:
-        try:
-            async with self._pool.connection() as connection:
-                await probe_async(connection)
-        except UNAVAILABLE as error:
-            raise Refusal(
-                "unavailable", retry_after_seconds=2, cause=type(error).__name__
-            ) from None
+    async def _look_at_database(self) -> None:
+        async with self._pool.connection() as connection:
+            await probe_async(connection)
 
     async def _handle(self, socket: ServerConnection) -> None:
         """One socket from after the upgrade to its end."""
@@ -346,7 +347,7 @@ class Gateway:
             if self._watch.changes != changes_seen:
                 await self._watch.check(connection.session_id)
             if self._drains.changes != drains_seen:
-                await self._drains.look_at(connection)
+                await self._drains.look_at(connection.session_id)
             async for message in socket:
                 silence.cancel()
                 if connection.is_ending or connection.is_silent:
@@ -355,7 +356,7 @@ class Gateway:
                     await self._carry_out(connection, action)
         except ConnectionClosed:
             pass  # however it ended, there is nobody left to tell
-        except UNAVAILABLE as error:
+        except (TimeoutError, *UNAVAILABLE) as error:  # of its turn, or of the database
             logger.warning("a socket ends: %s", type(error).__name__)
             connection.close(Refusal("unavailable", retry_after_seconds=2))
         except Exception:

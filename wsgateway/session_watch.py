@@ -17,6 +17,7 @@ from db.sessions import EndedSession, list_ended_sessions, touch_sessions
 from rules.errors import Refusal
 from rules.recent import RecentValues
 from wsgateway.connections import Connections
+from wsgateway.turns import Turns
 
 logger = logging.getLogger("gatehouse.gateway")
 
@@ -36,6 +37,7 @@ class SessionWatch:
     def __init__(
         self,
         pool: AsyncPool,
+        turns: Turns,
         connections: Connections,
         *,
         idle_days: int,
@@ -43,6 +45,7 @@ class SessionWatch:
         overdue: Callable[[int], None],
     ) -> None:
         self._pool = pool
+        self._turns = turns
         self._connections = connections
         self._idle_days = idle_days
         self._unverified_max_seconds = unverified_max_seconds
@@ -72,7 +75,9 @@ class SessionWatch:
                 await touch_sessions(connection, self._connections.session_ids(), self._idle_days)
 
     async def check(self, session_id: int) -> None:
-        await self._check([session_id])
+        """For a socket that is being admitted. TimeoutError when its turn does not come."""
+        async with self._turns.turn():
+            await self._check([session_id])
 
     async def run(self) -> None:
         """Apart from the reading, which may hang together with the database."""

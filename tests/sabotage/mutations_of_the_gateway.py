@@ -13,6 +13,8 @@ _TYPING = "tests/gateway/test_typing.py"
 _HOUSE = "tests/db/test_housekeeping.py"
 _FRAMES = "tests/gateway/test_frames.py"
 _SHUTDOWN = "tests/gateway/test_shutdown.py"
+_TURNS = "tests/gateway/test_turns.py"
+_HEALTH = "tests/gateway/test_health.py"
 _DEAF = (
     "tests/gateway/test_database_failures.py"
     "::test_a_listening_connection_that_hears_nothing_any_more_is_noticed_and_replaced"
@@ -194,6 +196,39 @@ MUTATIONS_OF_THE_GATEWAY = (
         "            if True:\n",
         ("tests/gateway/test_housekeeping.py",),
         "a backlog is worked off",
+    ),
+    # The pool's connections
+    Mutation(
+        "crowd-takes-the-pool",
+        "wsgateway/fanout.py",
+        "            async with self._turns.turn():\n",
+        "            if True:\n",
+        (f"{_TURNS}::test_a_revocation_does_not_wait_for_a_crowd_that_subscribes",),
+        "a crowd that subscribes leaves connections for the gateway's own work",
+    ),
+    Mutation(
+        "admissions-take-the-pool",
+        "wsgateway/session_watch.py",
+        "        async with self._turns.turn():\n",
+        "        if True:\n",
+        (f"{_TURNS}::test_what_is_asked_for_each_admission_leaves_a_connection_for_others",),
+        "those who come back all at once leave connections for the gateway's own work",
+    ),
+    Mutation(
+        "each-probe-looks",
+        "wsgateway/readiness.py",
+        "            if self._clock() - self._looked_at >= GOOD_FOR_SECONDS:\n",
+        "            if True:\n",
+        (_HEALTH,),
+        "a flood of probes costs one connection",
+    ),
+    Mutation(
+        "ready-for-good",
+        "wsgateway/readiness.py",
+        "            if self._clock() - self._looked_at >= GOOD_FOR_SECONDS:\n",
+        "            if self._looked_at == -math.inf:\n",
+        (_HEALTH,),
+        "readiness is of this moment",
     ),
     # Deadlines and bounds
     Mutation(
