@@ -246,17 +246,25 @@ class Fanout:
 
     async def _catch_up(self, after_seqs: Mapping[int, int]) -> None:
         async with self._pool.connection() as connection:
-            entries = await chat_log.list_entries_of_channels(connection, after_seqs, CATCH_UP_PAGE)
-            self.offer(entries)
-            stuck = [
-                channel_id
-                for channel_id, after_seq in after_seqs.items()
-                if (feed := self._feeds.get(channel_id)) and feed.delivered_seq == after_seq
-            ]
+            stuck = await self._deliver_after(connection, after_seqs)
             if stuck:
-                self._give_up(await chat_log.list_last_seqs(connection, stuck), stuck)
+                # Read again: what is committed between two statements is in the second one alone,
+                # and only what was there before the entries were read can be missing from them.
+                last_seqs = await chat_log.list_last_seqs(connection, list(stuck))
+                self._give_up(last_seqs, await self._deliver_after(connection, stuck))
 
-    def _give_up(self, last_seqs: Mapping[int, int], channel_ids: Sequence[int]) -> None:
+    async def _deliver_after(
+        self, connection: AsyncConnection, after_seqs: Mapping[int, int]
+    ) -> Mapping[int, int]:
+        """Offers what the table has; returns the feeds that have not moved for all that."""
+        self.offer(await chat_log.list_entries_of_channels(connection, after_seqs, CATCH_UP_PAGE))
+        return {
+            channel_id: after_seq
+            for channel_id, after_seq in after_seqs.items()
+            if (feed := self._feeds.get(channel_id)) and feed.delivered_seq == after_seq
+        }
+
+    def _give_up(self, last_seqs: Mapping[int, int], channel_ids: Collection[int]) -> None:
         """The next entry is not in the table. Either the hint was wrong, or retention took entries
         that were never delivered: then the subscribers end, since nothing is skipped silently."""
         for channel_id in channel_ids:

@@ -15,6 +15,7 @@ _FRAMES = "tests/gateway/test_frames.py"
 _SHUTDOWN = "tests/gateway/test_shutdown.py"
 _TURNS = "tests/gateway/test_turns.py"
 _HEALTH = "tests/gateway/test_health.py"
+_PROMISES = "tests/gateway/test_promises.py"
 _DEAF = (
     "tests/gateway/test_database_failures.py"
     "::test_a_listening_connection_that_hears_nothing_any_more_is_noticed_and_replaced"
@@ -229,6 +230,26 @@ MUTATIONS_OF_THE_GATEWAY = (
         "            if self._looked_at == -math.inf:\n",
         (_HEALTH,),
         "readiness is of this moment",
+    ),
+    # What the tables do not have
+    Mutation(
+        "just-committed-taken-for-lost",
+        "wsgateway/fanout.py",
+        "self._give_up(last_seqs, await self._deliver_after(connection, stuck))",
+        "self._give_up(last_seqs, stuck)",
+        (
+            f"{_PROMISES}::test_what_is_committed_between_two_looks_at_the_tables_is_delivered_not"
+            "_taken_for_lost",
+        ),
+        "nobody is sent back for an entry that is there",
+    ),
+    Mutation(
+        "lost-entries-waited-for",
+        "wsgateway/fanout.py",
+        "            if feed is None or last_seqs.get(channel_id, 0) <= feed.delivered_seq:\n",
+        "            if True:\n",
+        (f"{_PROMISES}::test_subscribers_of_a_log_that_has_lost_an_entry_are_sent_back_to_resume",),
+        "nothing is skipped silently",
     ),
     # Deadlines and bounds
     Mutation(
