@@ -82,6 +82,8 @@ class Gateway:
         self._settings = settings
         self._pool = pool
         self.instance = f"{sockets.gethostname()}-{secrets.token_hex(4)}"
+        # Beyond what Connection.write allows: who reads slowly is told so.
+        self._most_unsent_bytes = 2 * limits.send_buffer_bytes
         self._limits = Limits(
             frames_per_second=limits.max_frames_per_second,
             max_subscriptions=limits.max_subscriptions,
@@ -141,8 +143,7 @@ class Gateway:
             probe=Readiness(self._look_at_database).require,
         )
         self._guard = Guard(
-            # Beyond what Connection.write allows: who reads slowly is told so.
-            most_unsent_bytes=2 * limits.send_buffer_bytes,
+            most_unsent_bytes=self._most_unsent_bytes,
             frames_per_second=limits.max_frames_per_second,
             last_look=self._handshake.last_look,
             refuse_unread=self._handshake.refuse_unread,
@@ -198,6 +199,9 @@ class Gateway:
                     max_size=limits.max_frame_bytes,
                     # What it reads ahead of us: enough to batch, little enough to hold back.
                     max_queue=32,
+                    # Above it the library waits before it pings, for ever where nobody reads: a
+                    # dead peer would be found only while it has little to read.
+                    write_limit=self._most_unsent_bytes,
                     backlog=1024,
                 )
                 self._events.note(

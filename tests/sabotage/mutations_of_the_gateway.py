@@ -286,6 +286,17 @@ MUTATIONS_OF_THE_GATEWAY = (
         "whoever has only connected holds up nobody",
     ),
     Mutation(
+        "dead-peers-kept-while-much-is-unsent",
+        _GATEWAY,
+        "                    write_limit=self._most_unsent_bytes,\n",
+        "",
+        (
+            "tests/gateway/test_slow_consumers.py"
+            "::test_one_whose_network_is_gone_is_found_by_the_ping_though_much_waits_to_be_sent",
+        ),
+        "a dead peer is found by the ping, whatever waits for it",
+    ),
+    Mutation(
         "locked-channel-tried-again-and-again",
         "wsgateway/writer.py",
         "                    self._locked_until[channel_id] = time.monotonic()"
