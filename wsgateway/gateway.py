@@ -97,7 +97,6 @@ class Gateway:
             recovery_bytes=limits.send_buffer_bytes // 4,
         )
         self._events = SecurityEvents(pool)
-        self._writer = Writer(pool, self._fanout, self._events, write_limits(chat))
         self._places = Places(limits.max_connections, limits.max_connections_per_ip)
         self._presence = Presence(pool, self._connections, self.instance, self._stats)
         self._lockouts = Lockouts(pool, self._events, settings.auth)
@@ -114,6 +113,9 @@ class Gateway:
             idle_days=settings.auth.session_idle_days,
             unverified_max_seconds=limits.unverified_max_seconds,
             overdue=self._drains.overdue,
+        )
+        self._writer = Writer(
+            pool, self._fanout, self._events, write_limits(chat), self._watch.doubt
         )
         self._releases = ReleaseWatch(pool, self._connections)
         self._typists = Typists(pool, self._fanout)
@@ -170,6 +172,7 @@ class Gateway:
                     self._fanout.run(),
                     self._listener.run(),
                     self._watch.run(),
+                    self._watch.follow(),
                     self._releases.run(),
                     self._drains.run(),
                     self._typists.run(),
