@@ -277,6 +277,14 @@ MUTATIONS_OF_THE_GATEWAY = (
         "frames that are no messages are counted too",
     ),
     Mutation(
+        "flood-goes-on-after-its-gap",
+        "wsgateway/guarded_socket.py",
+        "            self._has_flooded = True\n",
+        "",
+        (f"{_FRAMES}::TestFlood::test_what_comes_after_too_many_pieces_is_not_put_together",),
+        "what has lost a piece is no message",
+    ),
+    Mutation(
         "idle-connections-hold-up-the-exit",
         _GATEWAY,
         "        self._guard.cut_handshakes()  # whoever has only connected would hold us up to the"
