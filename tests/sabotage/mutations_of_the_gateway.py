@@ -253,6 +253,14 @@ MUTATIONS_OF_THE_GATEWAY = (
     ),
     # Deadlines and bounds
     Mutation(
+        "late-outcome-thrown-away",
+        "wsgateway/batching.py",
+        "        if outcome.cancelled():\n",
+        "        if True:\n",
+        ("tests/unit/test_batching.py::TestAnOutcome",),
+        "a ticket that was spent in time lets in",
+    ),
+    Mutation(
         "silent-sockets-stay",
         _GATEWAY,
         '            lambda: connection.close(Refusal("policy", "No frame came.")),\n',
