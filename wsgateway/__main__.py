@@ -21,13 +21,15 @@ from rules.secret_values import Secrets
 from rules.settings import EXIT_CODE, ConfigurationError, Settings, load
 from wsgateway.gateway import Gateway
 from wsgateway.processes import CHILD_MARK, stop_with_parent, supervise
+from wsgateway.turns import Turns
 
 logger = logging.getLogger("gatehouse.gateway")
 
 DEFAULT_PORT = 8001
 EX_USAGE = 64  # of sysexits.h
-# One for the writer, one for admissions, one for catching up; the rest for subscribes.
 POOL_SIZE = 8
+# The rest is for the gateway's own work: the writer, admissions, catching up, the watches.
+SOCKETS_AT_ONCE = POOL_SIZE - 4
 
 
 def main(arguments: list[str]) -> int:
@@ -75,7 +77,7 @@ async def _serve(settings: Settings, secrets: Secrets, port: int, *, share_port:
     async with await open_async_pool(
         settings.database, secrets.db_passwords, "gatehouse-gateway", POOL_SIZE
     ) as pool:
-        gateway = Gateway(settings, secrets, pool)
+        gateway = Gateway(settings, secrets, pool, Turns(SOCKETS_AT_ONCE))
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, gateway.stop)
         watching = asyncio.create_task(stop_with_parent(gateway.stop)) if share_port else None

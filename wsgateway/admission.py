@@ -20,7 +20,7 @@ from rules.client_address import Address
 from rules.errors import Refusal
 from rules.opaque_tokens import is_token
 from rules.recent import RecentCount
-from wsgateway.batching import Batcher
+from wsgateway.batching import Batcher, outcome_within
 from wsgateway.lockouts import Lockouts
 from wsgateway.presence import Presence
 
@@ -71,7 +71,7 @@ class AdmissionDesk:
         if not self._batcher.submit(pending):
             raise Refusal("at_capacity")
         try:
-            admission = await asyncio.wait_for(pending.outcome, DECIDE_WITHIN_SECONDS)
+            admission = await outcome_within(pending.outcome, DECIDE_WITHIN_SECONDS)
         except TimeoutError:  # a database that stands still; should it move on, nobody is there
             raise Refusal("at_capacity") from None
         if admission is None:

@@ -49,3 +49,19 @@ class Batcher(Generic[T]):
     async def flushed(self) -> None:
         """Returns when everything that was submitted has been worked on."""
         await self._idle.wait()
+
+
+async def outcome_within(outcome: asyncio.Future[T], seconds: float) -> T:
+    """What becomes of an item. After TimeoutError the future is cancelled, so that the one who
+    works on the item sees that nobody waits for it any more.
+
+    The time may be up in the very turn in which the outcome was set: then it counts, for who has
+    set it takes it for delivered.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await outcome
+    except TimeoutError:
+        if outcome.cancelled():
+            raise
+        return outcome.result()

@@ -35,6 +35,7 @@ from wsgateway.connection import Connection
 from wsgateway.connections import Connections
 from wsgateway.framing import text_frame
 from wsgateway.protocol import error_frame, with_ref
+from wsgateway.turns import Turns
 
 logger = logging.getLogger("gatehouse.gateway")
 
@@ -84,11 +85,13 @@ class DrainWatch:
     def __init__(
         self,
         pool: AsyncPool,
+        turns: Turns,
         connections: Connections,
         instance_id: str,
         warning_seconds: Sequence[int],
     ) -> None:
         self._pool = pool
+        self._turns = turns
         self._connections = connections
         self._instance_id = instance_id
         self._warning_seconds = sorted(warning_seconds)
@@ -121,9 +124,9 @@ class DrainWatch:
         if known is None:
             return None
         try:
-            async with self._pool.connection() as connection:
+            async with self._turns.turn(), self._pool.connection() as connection:
                 enrolled = await list_enrolled_sessions(connection, known.drain.id, [session_id])
-        except (FAILED, *UNAVAILABLE):
+        except (TimeoutError, FAILED, *UNAVAILABLE):
             self.changes += 1  # look_at will ask again
             return None
         return known.drain.id if enrolled else None
@@ -136,9 +139,11 @@ class DrainWatch:
         self._hold(connection, known)
         return known.members()
 
-    async def look_at(self, connection: Connection) -> None:
-        """Something has changed while the socket was being admitted."""
-        await self._read([connection.session_id])
+    async def look_at(self, session_id: int) -> None:
+        """Something has changed while its socket was being admitted. TimeoutError when its turn
+        does not come."""
+        async with self._turns.turn():
+            await self._read([session_id])
 
     def overdue(self, session_id: int) -> None:
         """The database says that the session's drain deadline has passed."""

@@ -25,6 +25,7 @@ from wsgateway.connection import Connection
 from wsgateway.feed import Feed
 from wsgateway.framing import text_frame
 from wsgateway.recovery import Recovery, Subscription
+from wsgateway.turns import Turns
 
 logger = logging.getLogger("gatehouse.gateway")
 
@@ -43,8 +44,11 @@ class Joining:
 
 
 class Fanout:
-    def __init__(self, pool: AsyncPool, *, recovery_messages: int, recovery_bytes: int) -> None:
+    def __init__(
+        self, pool: AsyncPool, turns: Turns, *, recovery_messages: int, recovery_bytes: int
+    ) -> None:
         self._pool = pool
+        self._turns = turns
         self._recovery_messages = recovery_messages
         self._recovery_bytes = recovery_bytes
         self._feeds: dict[int, Feed] = {}
@@ -63,13 +67,16 @@ class Fanout:
     ) -> Subscription:
         """Reads what was missed and joins the feed with nothing missing or doubled in between.
 
-        Raises Refusal not_found for a channel that the user may not read.
+        Raises Refusal not_found for a channel that the user may not read, and TimeoutError when
+        its turn does not come.
         """
         self.unsubscribe(subscriber, channel_id)
         joining = self._joining.setdefault(channel_id, Joining())
         joining.count += 1
         try:
-            return await self._join(subscriber, channel_id, after_seq, joining)
+            # One turn for all of it: a busy channel would move on while the next one is waited for.
+            async with self._turns.turn():
+                return await self._join(subscriber, channel_id, after_seq, joining)
         finally:
             joining.count -= 1
             if not joining.count:
@@ -239,17 +246,25 @@ class Fanout:
 
     async def _catch_up(self, after_seqs: Mapping[int, int]) -> None:
         async with self._pool.connection() as connection:
-            entries = await chat_log.list_entries_of_channels(connection, after_seqs, CATCH_UP_PAGE)
-            self.offer(entries)
-            stuck = [
-                channel_id
-                for channel_id, after_seq in after_seqs.items()
-                if (feed := self._feeds.get(channel_id)) and feed.delivered_seq == after_seq
-            ]
+            stuck = await self._deliver_after(connection, after_seqs)
             if stuck:
-                self._give_up(await chat_log.list_last_seqs(connection, stuck), stuck)
+                # Read again: what is committed between two statements is in the second one alone,
+                # and only what was there before the entries were read can be missing from them.
+                last_seqs = await chat_log.list_last_seqs(connection, list(stuck))
+                self._give_up(last_seqs, await self._deliver_after(connection, stuck))
 
-    def _give_up(self, last_seqs: Mapping[int, int], channel_ids: Sequence[int]) -> None:
+    async def _deliver_after(
+        self, connection: AsyncConnection, after_seqs: Mapping[int, int]
+    ) -> Mapping[int, int]:
+        """Offers what the table has; returns the feeds that have not moved for all that."""
+        self.offer(await chat_log.list_entries_of_channels(connection, after_seqs, CATCH_UP_PAGE))
+        return {
+            channel_id: after_seq
+            for channel_id, after_seq in after_seqs.items()
+            if (feed := self._feeds.get(channel_id)) and feed.delivered_seq == after_seq
+        }
+
+    def _give_up(self, last_seqs: Mapping[int, int], channel_ids: Collection[int]) -> None:
         """The next entry is not in the table. Either the hint was wrong, or retention took entries
         that were never delivered: then the subscribers end, since nothing is skipped silently."""
         for channel_id in channel_ids:

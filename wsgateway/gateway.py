@@ -55,10 +55,12 @@ from wsgateway.protocol import (
     receive,
     with_ref,
 )
+from wsgateway.readiness import Readiness
 from wsgateway.release_watch import ReleaseWatch
 from wsgateway.security_events import SecurityEvents
 from wsgateway.session_watch import SessionWatch
 from wsgateway.stats import read_stats
+from wsgateway.turns import Turns
 from wsgateway.typists import Typists
 from wsgateway.writer import Writer
 
@@ -73,11 +75,15 @@ EXIT_WITHIN_SECONDS = 8.5
 
 
 class Gateway:
-    def __init__(self, settings: Settings, secrets_: Secrets, pool: AsyncPool) -> None:
+    def __init__(
+        self, settings: Settings, secrets_: Secrets, pool: AsyncPool, turns: Turns
+    ) -> None:
         chat, limits = settings.chat, settings.socket
         self._settings = settings
         self._pool = pool
         self.instance = f"{sockets.gethostname()}-{secrets.token_hex(4)}"
+        # Beyond what Connection.write allows: who reads slowly is told so.
+        self._most_unsent_bytes = 2 * limits.send_buffer_bytes
         self._limits = Limits(
             frames_per_second=limits.max_frames_per_second,
             max_subscriptions=limits.max_subscriptions,
@@ -86,11 +92,11 @@ class Gateway:
         self._connections = Connections()
         self._fanout = Fanout(
             pool,
+            turns,
             recovery_messages=chat.recovery_max_messages,
             recovery_bytes=limits.send_buffer_bytes // 4,
         )
         self._events = SecurityEvents(pool)
-        self._writer = Writer(pool, self._fanout, self._events, write_limits(chat))
         self._places = Places(limits.max_connections, limits.max_connections_per_ip)
         self._presence = Presence(pool, self._connections, self.instance, self._stats)
         self._lockouts = Lockouts(pool, self._events, settings.auth)
@@ -98,14 +104,18 @@ class Gateway:
             pool, self._presence, self._lockouts, limits.max_connections_per_account
         )
         self._drains = DrainWatch(
-            pool, self._connections, self.instance, settings.drain.warning_seconds
+            pool, turns, self._connections, self.instance, settings.drain.warning_seconds
         )
         self._watch = SessionWatch(
             pool,
+            turns,
             self._connections,
             idle_days=settings.auth.session_idle_days,
             unverified_max_seconds=limits.unverified_max_seconds,
             overdue=self._drains.overdue,
+        )
+        self._writer = Writer(
+            pool, self._fanout, self._events, write_limits(chat), self._watch.doubt
         )
         self._releases = ReleaseWatch(pool, self._connections)
         self._typists = Typists(pool, self._fanout)
@@ -132,11 +142,10 @@ class Gateway:
             events=self._events,
             refusal_now=self._refusal_now,
             refusal_for=self._refusal_for,
-            probe=self._probe,
+            probe=Readiness(self._look_at_database).require,
         )
         self._guard = Guard(
-            # Beyond what Connection.write allows: who reads slowly is told so.
-            most_unsent_bytes=2 * limits.send_buffer_bytes,
+            most_unsent_bytes=self._most_unsent_bytes,
             frames_per_second=limits.max_frames_per_second,
             last_look=self._handshake.last_look,
             refuse_unread=self._handshake.refuse_unread,
@@ -163,6 +172,7 @@ class Gateway:
                     self._fanout.run(),
                     self._listener.run(),
                     self._watch.run(),
+                    self._watch.follow(),
                     self._releases.run(),
                     self._drains.run(),
                     self._typists.run(),
@@ -192,6 +202,9 @@ class Gateway:
                     max_size=limits.max_frame_bytes,
                     # What it reads ahead of us: enough to batch, little enough to hold back.
                     max_queue=32,
+                    # Above it the library waits before it pings, for ever where nobody reads: a
+                    # dead peer would be found only while it has little to read.
+                    write_limit=self._most_unsent_bytes,
                     backlog=1024,
                 )
                 self._events.note(
@@ -263,14 +276,9 @@ class Gateway:
             return Refusal("rate_limited", "Too many sockets.", retry_after_seconds=30)
         return self._lockouts.refusal_for(address)
 
-    async def _probe(self) -> None:
-        try:
-            async with self._pool.connection() as connection:
-                await probe_async(connection)
-        except UNAVAILABLE as error:
-            raise Refusal(
-                "unavailable", retry_after_seconds=2, cause=type(error).__name__
-            ) from None
+    async def _look_at_database(self) -> None:
+        async with self._pool.connection() as connection:
+            await probe_async(connection)
 
     async def _handle(self, socket: ServerConnection) -> None:
         """One socket from after the upgrade to its end."""
@@ -346,7 +354,7 @@ class Gateway:
             if self._watch.changes != changes_seen:
                 await self._watch.check(connection.session_id)
             if self._drains.changes != drains_seen:
-                await self._drains.look_at(connection)
+                await self._drains.look_at(connection.session_id)
             async for message in socket:
                 silence.cancel()
                 if connection.is_ending or connection.is_silent:
@@ -355,7 +363,7 @@ class Gateway:
                     await self._carry_out(connection, action)
         except ConnectionClosed:
             pass  # however it ended, there is nobody left to tell
-        except UNAVAILABLE as error:
+        except (TimeoutError, *UNAVAILABLE) as error:  # of its turn, or of the database
             logger.warning("a socket ends: %s", type(error).__name__)
             connection.close(Refusal("unavailable", retry_after_seconds=2))
         except Exception:

@@ -62,6 +62,7 @@ class GuardedSocket(ServerConnection):
         super().__init__(protocol, *arguments, **options)
         rate = self.guard.frames_per_second
         self._lower_frames = TokenBucket(rate=rate, burst=2 * rate)
+        self._has_flooded = False
         # Whoever serves the socket has it end in good order instead.
         self.on_flood: Callable[[], None] = self._cut
         self._head = bytearray()
@@ -87,11 +88,15 @@ class GuardedSocket(ServerConnection):
             self.transport.abort()
 
     def process_event(self, event: Event) -> None:
-        """Messages are counted where they are read, by their first frame; all others here."""
+        """Messages are counted where they are read, by their first frame; all others here. After
+        a flood nothing passes any more: a message with a piece missing is none."""
+        if self._has_flooded:
+            return
         if self.request is None:
             self._head.clear()  # this event is the request
         is_counted_here = isinstance(event, Frame) and not _begins_message(event)
         if is_counted_here and not self._lower_frames.take(self.loop.time()):
+            self._has_flooded = True
             self.on_flood()
             return
         super().process_event(event)

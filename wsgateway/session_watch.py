@@ -1,8 +1,9 @@
 """Ends the sockets of sessions that have ended, however that happened.
 
-A notification says which sessions to read again; a sweep reads all of them every few seconds, in
-case it was lost; and a gateway that could not read for too long ends its sockets, because what
-cannot be checked is refused.
+A notification says which sessions to read again, and so does a message that was refused because
+its session has ended; a sweep reads all of them every few seconds, in case neither came; and a
+gateway that could not read for too long ends its sockets, because what cannot be checked is
+refused.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import logging
 import time
 from collections.abc import Callable, Collection
 
-from db.connections import AsyncPool
+from db.connections import FAILED, UNAVAILABLE, AsyncPool
 from db.sessions import EndedSession, list_ended_sessions, touch_sessions
 from rules.errors import Refusal
 from rules.recent import RecentValues
 from wsgateway.connections import Connections
+from wsgateway.turns import Turns
 
 logger = logging.getLogger("gatehouse.gateway")
 
@@ -36,6 +38,7 @@ class SessionWatch:
     def __init__(
         self,
         pool: AsyncPool,
+        turns: Turns,
         connections: Connections,
         *,
         idle_days: int,
@@ -43,6 +46,7 @@ class SessionWatch:
         overdue: Callable[[int], None],
     ) -> None:
         self._pool = pool
+        self._turns = turns
         self._connections = connections
         self._idle_days = idle_days
         self._unverified_max_seconds = unverified_max_seconds
@@ -52,6 +56,8 @@ class SessionWatch:
         # Counts the changes that were heard of, so that an admission can tell whether one of them
         # came between its check and its registration.
         self.changes = 0
+        self._doubted: set[int] = set()
+        self._has_doubts = asyncio.Event()
         # For the metrics: from the end of a session to that of its sockets here.
         self.revocation_ms = RecentValues(seconds=300, room=5000)
 
@@ -72,7 +78,25 @@ class SessionWatch:
                 await touch_sessions(connection, self._connections.session_ids(), self._idle_days)
 
     async def check(self, session_id: int) -> None:
-        await self._check([session_id])
+        """For a socket that is being admitted. TimeoutError when its turn does not come."""
+        async with self._turns.turn():
+            await self._check([session_id])
+
+    def doubt(self, session_id: int) -> None:
+        """Somebody was told that the session has ended, and here it is read why."""
+        self._doubted.add(session_id)
+        self._has_doubts.set()
+
+    async def follow(self) -> None:
+        """Reads what is doubted, whatever has gathered in one statement."""
+        while True:
+            await self._has_doubts.wait()
+            self._has_doubts.clear()
+            doubted, self._doubted = self._doubted, set()
+            try:
+                await self._check(doubted)
+            except (FAILED, *UNAVAILABLE) as error:
+                logger.warning("ended sessions wait for the sweep: %s", type(error).__name__)
 
     async def run(self) -> None:
         """Apart from the reading, which may hang together with the database."""

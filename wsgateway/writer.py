@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,12 +47,20 @@ class PendingSend:
 
 
 class Writer:
+    """`has_ended` is told of sessions that the database would not store for."""
+
     def __init__(
-        self, pool: AsyncPool, fanout: Fanout, events: SecurityEvents, limits: WriteLimits
+        self,
+        pool: AsyncPool,
+        fanout: Fanout,
+        events: SecurityEvents,
+        limits: WriteLimits,
+        has_ended: Callable[[int], None],
     ) -> None:
         self._pool = pool
         self._events = events
         self._limits = limits
+        self._has_ended = has_ended
         self._fanout = fanout
         self._batcher = Batcher(self._store, max_batch=MAX_BATCH, max_waiting=MAX_WAITING)
         # The backend that is storing for us at this moment: what it notifies of, we are about to
@@ -164,6 +172,9 @@ class Writer:
                 if refusal.code == "rate_limited":
                     self.rate_limited.add(1, time.monotonic())
                 _refuse(pending, refusal)
+                if refusal.code == "session_revoked":
+                    # Revoked, disabled or drained: the socket is closed by who reads which.
+                    self._has_ended(pending.connection.session_id)
                 if result.verdict == LOCKED_OUT_NOW:
                     self._note_lockout(pending, refusal)
                 if result.verdict in (LOCKED_OUT_NOW, LOCKED_OUT):
@@ -235,8 +246,6 @@ def _refuse_for_now(batch: Sequence[PendingSend], error: Exception) -> None:
 def _refuse(pending: PendingSend, refusal: Refusal) -> None:
     frame = error_frame(refusal, ref=pending.send.ref, client_msg_id=pending.send.named)
     _settle(pending, frame)
-    if refusal.code == "session_revoked" and not pending.connection.is_silent:
-        pending.connection.close(refusal)
 
 
 def _strike(pending: PendingSend, refusal: Refusal) -> None:

@@ -13,6 +13,7 @@ from websockets.frames import Frame, Opcode
 
 from tests.gateway.conftest import House, StartGateway
 from tests.support.databases import Database
+from tests.support.http_calls import Http
 from tests.support.processes import wait_until
 from tests.support.services import People
 from tests.support.sockets import Sockets, TestSocket
@@ -248,6 +249,29 @@ class TestFlood:
         assert opened.closed() == (4429, "rate_limited")
         assert [frame["code"] for frame in opened.unread] == ["rate_limited"]
         assert other.is_alive()
+
+    def test_what_comes_after_too_many_pieces_is_not_put_together(
+        self, database: Database, people: People, start_gateway: StartGateway, sockets: Sockets
+    ) -> None:
+        """Some of its pieces are missing, and the acks that are due go out all the same."""
+        gateway, port = start_gateway(database, WS_MAX_FRAMES_PER_SECOND="10")
+        ada = people.person()
+        opened = sockets.admitted(port, people.ticket(ada))
+        channel = people.channel(ada)
+        with database.connect() as other, other.transaction():
+            other.execute("SELECT FROM chat_channels WHERE id = %s FOR UPDATE", (channel,))
+            opened.say(channel, "before the flood")
+            wait_until(lambda: people.waiting() == 1, "the message waits for the lock")
+            opened.connection.socket.sendall(
+                serialized(Frame(Opcode.TEXT, b"{", fin=False))
+                + serialized(Frame(Opcode.CONT, b" ", fin=False)) * 150
+                + serialized(Frame(Opcode.CONT, b"}"))
+                + serialized(Frame(Opcode.TEXT, b"{}"))
+            )
+            assert Http(port).get("/health/live").status == 200  # so it has read all of that
+        assert opened.closed() == (4429, "rate_limited")
+        assert [frame["type"] for frame in opened.unread] == ["ack", "error"]
+        assert "Traceback" not in gateway.output
 
 
 def test_a_socket_that_sends_no_frame_at_all_is_closed_with_1008(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.gateway.conftest import StartGateway
 from tests.support.databases import Database
+from tests.support.processes import wait_until
 from tests.support.services import People
 from tests.support.sockets import Sockets
 
@@ -59,3 +60,40 @@ def test_what_others_stored_without_a_word_is_delivered_before_what_this_gateway
         opened.say(channel, "the next one")
         seqs = [frame["seq"] for frame in opened.take("message", 21)]
         assert seqs == list(range(1, 22))
+
+
+def test_what_is_committed_between_two_looks_at_the_tables_is_delivered_not_taken_for_lost(
+    database: Database, people: People, start_gateway: StartGateway, sockets: Sockets
+) -> None:
+    """A hint comes before its entry. There is none yet, and until it is there, the question how
+    far the log goes gets no answer."""
+    _, port = start_gateway(database)
+    ada = people.person()
+    channel = people.channel(ada)
+    reader = sockets.admitted(port, people.ticket(ada))
+    reader.subscribe(channel)
+    for seq in range(1, 6):  # a sweep may happen to come first, but not every time
+        with database.connect() as other, other.transaction():
+            other.execute("LOCK TABLE chat_channels IN ACCESS EXCLUSIVE MODE")
+            people.owner.execute("SELECT pg_notify('gatehouse_log', %s)", (f"{channel}:{seq}",))
+            wait_until(lambda: people.waiting() >= 1, "no entry was found")
+            other.execute("UPDATE chat_channels SET last_seq = %s WHERE id = %s", (seq, channel))
+            other.execute(
+                "INSERT INTO chat_messages"
+                " (channel_id, seq, kind, sender_id, request_id, created_at)"
+                " VALUES (%s, %s, 'joined', %s, 'of-a-test', clock_timestamp())",
+                (channel, seq, ada.user_id),
+            )
+        assert reader.receive("joined")["seq"] == seq
+
+
+def test_subscribers_of_a_log_that_has_lost_an_entry_are_sent_back_to_resume(
+    database: Database, people: People, start_gateway: StartGateway, sockets: Sockets
+) -> None:
+    _, port = start_gateway(database)
+    ada = people.person()
+    channel = people.channel(ada)
+    reader = sockets.admitted(port, people.ticket(ada))
+    reader.subscribe(channel)
+    people.owner.execute("UPDATE chat_channels SET last_seq = 1 WHERE id = %s", (channel,))
+    assert reader.closed()[0] == 4408

@@ -106,6 +106,18 @@ def test_one_who_hangs_up_without_having_read_does_not_take_the_gateway_along(
     assert roomy.reader.is_alive()
 
 
+def test_one_whose_network_is_gone_is_found_by_the_ping_though_much_waits_to_be_sent(
+    house: House, start_gateway: StartGateway, sockets: Sockets
+) -> None:
+    _, port = start_gateway(house.database, WS_SEND_BUFFER_BYTES=str(2**26), WS_PING_SECONDS="3")
+    crowd = Crowd(house, port, sockets)
+    crowd.sleeper()
+    assert crowd.present() == 2
+    crowd.flood(1500)  # 9 MB: more than the network takes, and less than what would end it
+    wait_until(lambda: crowd.present() == 1, "the socket of the sleeper has ended", 20)
+    assert crowd.reader.is_alive()
+
+
 def test_one_who_pings_without_reading_the_pongs_is_cut_off(
     house: House, start_gateway: StartGateway, sockets: Sockets
 ) -> None:

@@ -13,6 +13,9 @@ _TYPING = "tests/gateway/test_typing.py"
 _HOUSE = "tests/db/test_housekeeping.py"
 _FRAMES = "tests/gateway/test_frames.py"
 _SHUTDOWN = "tests/gateway/test_shutdown.py"
+_TURNS = "tests/gateway/test_turns.py"
+_HEALTH = "tests/gateway/test_health.py"
+_PROMISES = "tests/gateway/test_promises.py"
 _DEAF = (
     "tests/gateway/test_database_failures.py"
     "::test_a_listening_connection_that_hears_nothing_any_more_is_noticed_and_replaced"
@@ -195,7 +198,68 @@ MUTATIONS_OF_THE_GATEWAY = (
         ("tests/gateway/test_housekeeping.py",),
         "a backlog is worked off",
     ),
+    # The pool's connections
+    Mutation(
+        "crowd-takes-the-pool",
+        "wsgateway/fanout.py",
+        "            async with self._turns.turn():\n",
+        "            if True:\n",
+        (f"{_TURNS}::test_a_revocation_does_not_wait_for_a_crowd_that_subscribes",),
+        "a crowd that subscribes leaves connections for the gateway's own work",
+    ),
+    Mutation(
+        "admissions-take-the-pool",
+        "wsgateway/session_watch.py",
+        "        async with self._turns.turn():\n",
+        "        if True:\n",
+        (f"{_TURNS}::test_what_is_asked_for_each_admission_leaves_a_connection_for_others",),
+        "those who come back all at once leave connections for the gateway's own work",
+    ),
+    Mutation(
+        "each-probe-looks",
+        "wsgateway/readiness.py",
+        "            if self._clock() - self._looked_at >= GOOD_FOR_SECONDS:\n",
+        "            if True:\n",
+        (_HEALTH,),
+        "a flood of probes costs one connection",
+    ),
+    Mutation(
+        "ready-for-good",
+        "wsgateway/readiness.py",
+        "            if self._clock() - self._looked_at >= GOOD_FOR_SECONDS:\n",
+        "            if self._looked_at == -math.inf:\n",
+        (_HEALTH,),
+        "readiness is of this moment",
+    ),
+    # What the tables do not have
+    Mutation(
+        "just-committed-taken-for-lost",
+        "wsgateway/fanout.py",
+        "self._give_up(last_seqs, await self._deliver_after(connection, stuck))",
+        "self._give_up(last_seqs, stuck)",
+        (
+            f"{_PROMISES}::test_what_is_committed_between_two_looks_at_the_tables_is_delivered_not"
+            "_taken_for_lost",
+        ),
+        "nobody is sent back for an entry that is there",
+    ),
+    Mutation(
+        "lost-entries-waited-for",
+        "wsgateway/fanout.py",
+        "            if feed is None or last_seqs.get(channel_id, 0) <= feed.delivered_seq:\n",
+        "            if True:\n",
+        (f"{_PROMISES}::test_subscribers_of_a_log_that_has_lost_an_entry_are_sent_back_to_resume",),
+        "nothing is skipped silently",
+    ),
     # Deadlines and bounds
+    Mutation(
+        "late-outcome-thrown-away",
+        "wsgateway/batching.py",
+        "        if outcome.cancelled():\n",
+        "        if True:\n",
+        ("tests/unit/test_batching.py::TestAnOutcome",),
+        "a ticket that was spent in time lets in",
+    ),
     Mutation(
         "silent-sockets-stay",
         _GATEWAY,
@@ -221,6 +285,14 @@ MUTATIONS_OF_THE_GATEWAY = (
         "frames that are no messages are counted too",
     ),
     Mutation(
+        "flood-goes-on-after-its-gap",
+        "wsgateway/guarded_socket.py",
+        "            self._has_flooded = True\n",
+        "",
+        (f"{_FRAMES}::TestFlood::test_what_comes_after_too_many_pieces_is_not_put_together",),
+        "what has lost a piece is no message",
+    ),
+    Mutation(
         "idle-connections-hold-up-the-exit",
         _GATEWAY,
         "        self._guard.cut_handshakes()  # whoever has only connected would hold us up to the"
@@ -228,6 +300,17 @@ MUTATIONS_OF_THE_GATEWAY = (
         "",
         (f"{_SHUTDOWN}::test_a_stuck_client_does_not_hold_up_the_exit",),
         "whoever has only connected holds up nobody",
+    ),
+    Mutation(
+        "dead-peers-kept-while-much-is-unsent",
+        _GATEWAY,
+        "                    write_limit=self._most_unsent_bytes,\n",
+        "",
+        (
+            "tests/gateway/test_slow_consumers.py"
+            "::test_one_whose_network_is_gone_is_found_by_the_ping_though_much_waits_to_be_sent",
+        ),
+        "a dead peer is found by the ping, whatever waits for it",
     ),
     Mutation(
         "locked-channel-tried-again-and-again",

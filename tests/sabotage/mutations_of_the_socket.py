@@ -204,4 +204,16 @@ MUTATIONS_OF_THE_SOCKET = (
         (_LIMIT_TESTS,),
         "only a new lockout wakes the gateways",
     ),
+    # Sessions that have ended
+    Mutation(
+        "ended-session-always-revoked",
+        "wsgateway/writer.py",
+        "                    self._has_ended(pending.connection.session_id)\n",
+        "                    pending.connection.close(refusal)\n",
+        (
+            "tests/gateway/test_revocation.py"
+            "::test_a_message_of_an_ended_session_is_not_stored_and_the_socket_is_told_why_it_ends",
+        ),
+        "a close code says why, whoever found it out",
+    ),
 )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
-from wsgateway.batching import Batcher
+import pytest
+
+from wsgateway.batching import Batcher, outcome_within
 
 
 class Work:
@@ -121,3 +124,25 @@ class TestFlushing:
             await batcher.flushed()
 
         assert run(scenario) == []
+
+
+class TestAnOutcome:
+    def test_one_that_comes_in_the_turn_in_which_the_time_is_up_counts(self) -> None:
+        async def scenario() -> str:
+            loop = asyncio.get_running_loop()
+            outcome: asyncio.Future[str] = loop.create_future()
+            # Both are due when the loop looks again, and it is set first.
+            loop.call_later(0.01, outcome.set_result, "admitted")
+            loop.call_soon(time.sleep, 0.1)
+            return await outcome_within(outcome, 0.05)
+
+        assert asyncio.run(scenario()) == "admitted"
+
+    def test_one_that_does_not_come_is_cancelled(self) -> None:
+        async def scenario() -> bool:
+            outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            with pytest.raises(TimeoutError):
+                await outcome_within(outcome, 0.01)
+            return outcome.cancelled()
+
+        assert asyncio.run(scenario())
