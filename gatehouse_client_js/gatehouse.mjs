@@ -169,7 +169,7 @@ class Live {
         work.catch((error) => finish({ reason: error.message }));
       };
       link.socket.onclose = link.socket.onerror = ({ code = 1006, reason = "broken" }) =>
-        work.finally(() => finish({ code, reason })); // Node 20 tells of a refusal by error alone
+        work.catch(() => {}).then(() => finish({ code, reason })); // Node 20 errs on a refusal
     });
     clearInterval(link.watch);
     link.socket.close();

@@ -109,6 +109,14 @@ MUTATIONS_OF_CLIENTS = (
         "what the server closed the socket on is not sent again",
     ),
     Mutation(
+        "js-dies-of-a-refused-page",
+        _JS,
+        "work.catch(() => {}).then(() => finish({ code, reason }));",
+        "work.finally(() => finish({ code, reason }));",
+        _NODE,
+        "a page of history that cannot be had costs a reconnect, not the process",
+    ),
+    Mutation(
         "checker-believes-acks",
         _CHECKER,
         "if row is None or (row.sender_id, row.client_msg_id, row.content) != said:",

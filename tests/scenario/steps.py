@@ -10,6 +10,8 @@ from typing import Any
 
 from tests.scenario.actor import Actor
 from tests.scenario.draining_gateway import DRAIN, EVENT_ID, DrainingGateway
+from tests.scenario.forgetful_gateway import LAST_SEQ, ForgetfulGateway
+from tests.scenario.scripted_api import Answer, ScriptedApi, refusal
 from tests.scenario.scripted_gateway import ScriptedGateway
 from tests.support.databases import Database
 from tests.support.processes import Processes, ServiceProcess, wait_until
@@ -42,6 +44,7 @@ def run_all(
     sessions_end(actor, stack, gateways[1])
     every_close_code(actor, stack)
     a_drain(actor, stack)
+    a_history_that_is_refused(actor)
 
 
 def full_jitter(actor: Actor) -> None:
@@ -51,11 +54,13 @@ def full_jitter(actor: Actor) -> None:
     assert 3 < max(answer["delays"]) <= 4
 
 
-def register(actor: Actor, stack: Stack, who: str, websocket_url: str) -> dict[str, Any]:
+def register(
+    actor: Actor, api: Stack | ScriptedApi, who: str, websocket_url: str
+) -> dict[str, Any]:
     answer = actor.ask(
         "register",
         who,
-        api_url=stack.api_url,
+        api_url=api.api_url,
         websocket_url=websocket_url,
         email=f"scenario-{next(_numbers)}@example.org",
         password=PASSWORD,
@@ -187,7 +192,7 @@ def every_close_code(actor: Actor, stack: Stack) -> None:
 
         sends = {}
         for code in codes:
-            register(actor, stack, f"on {code}", gateway.url(code))
+            register(actor, stack, f"on {code}", gateway.url_of(code))
             actor.ask("live", f"on {code}")
             sends[code] = actor.begin(
                 "send", f"on {code}", channel_id=GLOBAL, content="x", id=str(uuid.uuid4())
@@ -224,6 +229,27 @@ def a_drain(actor: Actor, stack: Stack) -> None:
         assert ended[-1]["code"] == 4510
         assert "error" in actor.ask("acknowledge", "Dee", event_id=EVENT_ID)
         assert len(gateway.acks) == 2
+
+
+def a_history_that_is_refused(actor: Actor) -> None:
+    """What cannot be paged in now is paged in after a reconnect."""
+    history = "GET /chat/channels/5/messages"
+    with ForgetfulGateway() as gateway, ScriptedApi() as api:
+        answers = iter([refusal(503, "unavailable"), page(5, 1, 2), page(5, 3, 4)])
+        api.answers[history] = lambda: next(answers)
+        register(actor, api, "Hal", gateway.url)
+        actor.ask("live", "Hal")
+        assert actor.ask("subscribe", "Hal", channel_id=5, after_seq=0) == {"last_seq": LAST_SEQ}
+        seen = actor.wait_for("Hal", "complete", lambda events: len(entries(events)) >= LAST_SEQ)
+        assert entries(seen) == [(seq, str(seq)) for seq in range(1, LAST_SEQ + 1)]
+        assert "offline" in [event["type"] for event in seen]
+        assert api.asked[history] == 3
+        actor.ask("close", "Hal")
+
+
+def page(channel_id: int, *seqs: int) -> Answer:
+    log = [{"channel_id": channel_id, "seq": seq, "content": str(seq)} for seq in seqs]
+    return 200, {"entries": [{"type": "message", **entry} for entry in log]}
 
 
 def stored_in(stack: Stack) -> list[tuple[int, str]]:
