@@ -221,7 +221,7 @@ class Live {
     while (!recovered && channel.lastSeq < before) {
       const path = `/chat/channels/${channel_id}/messages?after_seq=${channel.lastSeq}`;
       const { entries: page } = await this.client.call("GET", path);
-      if (link !== this.#link) return;
+      if (link !== this.#link || this.#channels.get(channel_id) !== channel) return;
       if (!page.length) break;
       for (const entry of page) this.#handOn(channel, entry, true);
     }

@@ -117,6 +117,22 @@ MUTATIONS_OF_CLIENTS = (
         "a page of history that cannot be had costs a reconnect, not the process",
     ),
     Mutation(
+        "js-pages-for-nobody",
+        _JS,
+        "if (link !== this.#link || this.#channels.get(channel_id) !== channel) return;",
+        "if (link !== this.#link) return;",
+        _NODE,
+        "a channel that was left while it was paged in does not hold up the connection",
+    ),
+    Mutation(
+        "pages-for-nobody",
+        "gatehouse_client/subscriptions.py",
+        "                if not channel.is_live:  # unsubscribed meanwhile",
+        "                if False:  # unsubscribed meanwhile",
+        _PYTHON,
+        "of a channel that was left while it was paged in nothing more is asked for",
+    ),
+    Mutation(
         "checker-believes-acks",
         _CHECKER,
         "if row is None or (row.sender_id, row.client_msg_id, row.content) != said:",

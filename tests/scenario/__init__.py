@@ -12,6 +12,7 @@ A command is {"do", "who", ...}; `who` names one of the runner's clients. The an
     call {path}                              {} or {"error": code}
     live, close                              {}
     subscribe {channel_id, after_seq?}       {last_seq} or {"error": code}
+    unsubscribe {channel_id}                 {}
     send {channel_id, content, id?}          {seq, duplicate} or {"error": code}
     events                                   {events: [...]}, all since `live`
 """

@@ -39,6 +39,10 @@ const actions = {
     const { last_seq } = await lives.get(who).subscribe(channel_id, after_seq);
     return { last_seq };
   },
+  async unsubscribe({ who, channel_id }) {
+    lives.get(who).unsubscribe(channel_id);
+    return {};
+  },
   async send({ who, channel_id, content, id }) {
     const { seq, duplicate } = await lives.get(who).send(channel_id, content, id);
     return { seq, duplicate };

@@ -70,6 +70,10 @@ class Runner:
         joined = await live.subscribe(command["channel_id"], command.get("after_seq"))
         return {"last_seq": joined.last_seq}
 
+    async def unsubscribe(self, command: Command) -> Answer:
+        await self._lives[command["who"]].unsubscribe(command["channel_id"])
+        return {}
+
     async def send(self, command: Command) -> Answer:
         live = self._lives[command["who"]]
         ack = await live.send(command["channel_id"], command["content"], command.get("id"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import threading
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -45,6 +46,7 @@ def run_all(
     every_close_code(actor, stack)
     a_drain(actor, stack)
     a_history_that_is_refused(actor)
+    a_history_that_nobody_wants_any_more(actor)
 
 
 def full_jitter(actor: Actor) -> None:
@@ -245,6 +247,28 @@ def a_history_that_is_refused(actor: Actor) -> None:
         assert "offline" in [event["type"] for event in seen]
         assert api.asked[history] == 3
         actor.ask("close", "Hal")
+
+
+def a_history_that_nobody_wants_any_more(actor: Actor) -> None:
+    """Whoever leaves a channel while it is paged in gets no more of it; the connection goes on."""
+    history, go = "GET /chat/channels/5/messages", threading.Event()
+    with ForgetfulGateway() as gateway, ScriptedApi() as api:
+
+        def in_time() -> Answer:
+            go.wait(30)
+            return page(5, 1, 2)
+
+        api.answers[history] = in_time
+        register(actor, api, "Ida", gateway.url)
+        actor.ask("live", "Ida")
+        actor.ask("subscribe", "Ida", channel_id=5, after_seq=0)
+        wait_until(lambda: api.asked[history] == 1, "the first page")
+        actor.ask("unsubscribe", "Ida", channel_id=5)
+        go.set()
+        assert actor.ask("subscribe", "Ida", channel_id=6) == {"last_seq": LAST_SEQ}
+        assert api.asked[history] == 1
+        assert entries(actor.events("Ida")) == []
+        actor.ask("close", "Ida")
 
 
 def page(channel_id: int, *seqs: int) -> Answer:
