@@ -350,6 +350,25 @@ class TestComingBack:
 
         run(scenario())
 
+    def test_a_refresh_runs_to_its_end_whoever_gives_up_waiting(self, stack: Stack) -> None:
+        async def scenario() -> None:
+            sessions: list[dict[str, Any] | None] = []
+            async with LossyProxy(stack.api_port, b"POST /auth/refresh ") as proxy:
+                address = f"http://127.0.0.1:{proxy.port}"
+                async with Client(address, on_session=sessions.append) as client:
+                    await client.register("ann@example.org", PASSWORD, "Ann")
+                    refreshing = asyncio.create_task(client.refresh())
+                    async with asyncio.timeout(10):
+                        while not proxy.lost:  # the server has spent the token, and we do not know
+                            await asyncio.sleep(0.005)
+                    refreshing.cancel()
+                assert len(sessions) == 2
+                assert refreshing.cancelled()
+                await client.refresh()
+            assert [session and session["session_id"] for session in sessions] == [1, 1, 1]
+
+        run(scenario())
+
     def test_a_stored_refresh_token_is_a_login(self, stack: Stack) -> None:
         async def scenario() -> None:
             ann = await stack.person("Ann")

@@ -9,6 +9,7 @@ _CHECKER_TESTS = ("tests/chaos/test_checker.py",)
 _CHECKER = "tests/chaos/checker.py"
 _CHAOS = ("tests/chaos/test_short_run.py",)
 _PYTHON = ("tests/client/test_scenario.py",)
+_LIVE = ("tests/client/test_live.py",)
 _NODE = ("tests/javascript/test_scenario.py::test_the_scenario_in_node",)
 
 MUTATIONS_OF_CLIENTS = (
@@ -131,6 +132,30 @@ MUTATIONS_OF_CLIENTS = (
         "                if False:  # unsubscribed meanwhile",
         _PYTHON,
         "of a channel that was left while it was paged in nothing more is asked for",
+    ),
+    Mutation(
+        "a-cancelled-caller-takes-the-refresh-along",
+        "gatehouse_client/client.py",
+        "return await asyncio.shield(self._refreshing)",
+        "return await self._refreshing",
+        _LIVE,
+        "a refresh runs to its end, whoever gives up waiting",
+    ),
+    Mutation(
+        "the-next-refresh-token-is-left-behind",
+        "gatehouse_client/client.py",
+        "                await asyncio.wait_for(self._refreshing, TIMEOUT_SECONDS)\n",
+        "                pass\n",
+        _LIVE,
+        "leaving the client waits until the next refresh token is kept",
+    ),
+    Mutation(
+        "everybody-refreshes",
+        "gatehouse_client/client.py",
+        "if self._refreshing is None or self._refreshing.done():",
+        "if True:",
+        _PYTHON,
+        "many calls with an expired token make one refresh",
     ),
     Mutation(
         "checker-believes-acks",
