@@ -152,6 +152,8 @@ class Live(AsyncIterator[Event]):
         try:
             while True:
                 self._online_at = None
+                # Each connection brings what was missed meanwhile, whether or not there is room.
+                await self._inbox.wait_for_room()
                 closed = await self._connect_once()
                 advice = advice_on(closed.code)
                 if advice is Advice.ASK_A_PERSON:

@@ -9,6 +9,7 @@ import pytest
 
 from gatehouse_client import ApiError, Client, Live, LiveEnded, SendRefused
 from rules.access_tokens import AccessTokens
+from tests.scenario.scripted_gateway import ScriptedGateway
 from tests.support.databases import Database
 from tests.support.lossy_proxy import LossyProxy
 from tests.support.processes import Processes
@@ -117,6 +118,22 @@ class TestTalking:
                     await bob.client.post(GLOBAL, str(number))
                 await live.send(GLOBAL, "25")  # the inbox is full, and yet the ack arrives
                 assert await contents(live, 26) == [str(number) for number in range(26)]
+
+        run(scenario())
+
+    def test_somebody_who_does_not_read_is_not_connected_again_and_again(
+        self, stack: Stack
+    ) -> None:
+        async def scenario() -> None:
+            with ScriptedGateway() as gateway:
+                client = Client(stack.api_url, websocket_url=gateway.url_of(1012))
+                await client.register("ann@example.org", PASSWORD, "Ann")
+                async with client.live(max_events=2) as live:  # online, offline: full
+                    await asyncio.sleep(2)  # far longer than the first pause
+                    assert gateway.visits[1012] == 1
+                    for kind in ("online", "offline", "online"):
+                        assert (await anext(live))["type"] == kind
+                assert gateway.visits[1012] == 2
 
         run(scenario())
 

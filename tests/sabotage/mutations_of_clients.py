@@ -158,6 +158,14 @@ MUTATIONS_OF_CLIENTS = (
         "many calls with an expired token make one refresh",
     ),
     Mutation(
+        "comes-back-for-nobody",
+        "gatehouse_client/live.py",
+        "                await self._inbox.wait_for_room()\n                closed =",
+        "                closed =",
+        _LIVE,
+        "an app that does not read gets no further connections, and no more events",
+    ),
+    Mutation(
         "checker-believes-acks",
         _CHECKER,
         "if row is None or (row.sender_id, row.client_msg_id, row.content) != said:",
