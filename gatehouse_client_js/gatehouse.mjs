@@ -97,9 +97,10 @@ class Live {
   /** Entries after `lastSeq`, then every new one; without it, only what comes from now on. */
   async subscribe(channelId, lastSeq) {
     const ref = `subscribe ${++this.#numbers}`; // tells apart the answers to two of one channel
-    const channel = new Wish({ type: "subscribe", channel_id: channelId, ref }, { lastSeq });
     this.#channels.get(channelId)?.reject(new GatehouseError("SendRefused", { code: "conflict" }));
-    return this.#ask(this.#channels, channelId, channel);
+    this.#channels.delete(channelId);
+    const frame = { type: "subscribe", channel_id: channelId, ref };
+    return this.#ask(this.#channels, channelId, frame, { lastSeq });
   }
   unsubscribe(channelId) {
     this.#channels.delete(channelId);
@@ -108,33 +109,33 @@ class Live {
   /** The ack, once it is stored, however long that takes; the same id again is the same message. */
   async send(channelId, content, id = crypto.randomUUID()) {
     const frame = { type: "send", channel_id: channelId, client_msg_id: id, content };
-    return this.#outbox.get(id)?.promise ?? this.#ask(this.#outbox, id, new Wish(frame));
+    return this.#ask(this.#outbox, id, frame);
   }
   /** Tells the others that somebody is typing; they hear of it once in 3 s at most. */
   typing(channelId) { this.#transmit(new Wish({ type: "typing", channel_id: channelId })); }
   /** Everything that must be saved before the drain's deadline has been; done once that is noted. */
   async acknowledgeDrain(event_id) {
-    const [acks, ref] = [this.#drainAcks, `drain_ack ${event_id}`];
-    const ack = () => this.#ask(acks, event_id, new Wish({ type: "drain_ack", event_id, ref }));
-    await (acks.get(event_id)?.promise ?? ack());
+    const frame = { type: "drain_ack", event_id, ref: `drain_ack ${event_id}` };
+    await this.#ask(this.#drainAcks, event_id, frame);
   }
   close() { this.#end(null, "closed here"); }
-  /** Sent now and on every further connection, until it is answered. */
-  #ask(wishes, key, wish) {
+  /** Sent now and on every further connection, until it is answered; what is asked twice is one. */
+  #ask(wishes, key, frame, more) {
     if (this.#ended) throw this.#ended;
-    wishes.set(key, wish);
-    this.#transmit(wish);
-    return wish.promise;
+    if (!wishes.has(key)) this.#transmit(wishes.set(key, new Wish(frame, more)).get(key));
+    return wishes.get(key).promise;
   }
   async #run() {
     for (let attempt = 0; ; attempt += 1) {
-      const link = (this.#link = { dueAt: 0 });
+      const link = (this.#link = { dueAt: 0, writing: Promise.resolve() });
       const { code = null, reason, isFinal, wait = 0 } = await this.#connectOnce(link);
       this.#link = null;
       if (isFinal || (code >= 4500 && code <= 4999)) this.#end(code, reason); // a person must act
       if (this.#ended) return;
-      for (const one of SENT_WRONG[code] ? this.#outbox.values() : []) {
-        if (one.writtenOn === link) this.#refuse(one, { code: SENT_WRONG[code], message: reason });
+      const written = [...this.#outbox.values()].filter((one) => one.writtenOn === link);
+      for (const one of SENT_WRONG[code] ? written : []) {
+        one.isSuspect = true; // the others of several may be stored: they go again, each alone
+        if (written.length === 1) this.#refuse(one, { code: SENT_WRONG[code], message: reason });
       }
       if (performance.now() - link.onlineAt >= STEADY_SECONDS * 1000) attempt = 0;
       const seconds = wait + backoffDelay(attempt);
@@ -247,6 +248,8 @@ class Live {
   #refuse(message, why) {
     const perhaps = why.code === "internal_error" && message.refusals < 5;
     if (perhaps || why.code === "unavailable") {
+      message.writtenOn = null; // answered: no socket is closed on it
+      message.onRefusal();
       const seconds = (why.retry_after_seconds ?? 0) + backoffDelay((message.refusals += 1));
       return setTimeout(() => this.#transmit(message), seconds * 1000);
     }
@@ -255,14 +258,18 @@ class Live {
   }
   /** At our pace, in order; without a connection never: the next one sends what is still wanted. */
   #transmit(wish) {
-    const [link, now] = [this.#link, performance.now() / 1000];
+    const link = this.#link;
     if (!link?.onlineAt) return;
-    link.dueAt = Math.max(link.dueAt, now - 1) + FRAME_SECONDS;
-    setTimeout(() => {
+    link.writing = link.writing.then(async () => {
+      const now = performance.now() / 1000;
+      link.dueAt = Math.max(link.dueAt, now - 1) + FRAME_SECONDS;
+      if (link.dueAt > now) await pause(link.dueAt - now);
       if (link !== this.#link) return;
       wish.writtenOn = link;
       link.socket.send(JSON.stringify({ ...wish.frame, after_seq: wish.lastSeq }));
-    }, Math.max(0, link.dueAt - now) * 1000);
+      const refused = new Promise((resolve) => (wish.onRefusal = resolve)); // for a while
+      if (wish.isSuspect) await Promise.race([wish.promise, refused]).catch(() => {});
+    });
   }
   #emit(event) { try { this.onEvent(event); } catch (e) { setTimeout(() => { throw e; }); } }
   #end(code, reason) {

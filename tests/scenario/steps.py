@@ -6,10 +6,12 @@ import functools
 import itertools
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from tests.scenario.actor import Actor
+from tests.scenario.choosy_gateway import TOO_LONG, ChoosyGateway
 from tests.scenario.draining_gateway import DRAIN, EVENT_ID, DrainingGateway
 from tests.scenario.forgetful_gateway import LAST_SEQ, ForgetfulGateway
 from tests.scenario.scripted_api import Answer, ScriptedApi, refusal
@@ -47,6 +49,7 @@ def run_all(
     a_drain(actor, stack)
     a_history_that_is_refused(actor)
     a_history_that_nobody_wants_any_more(actor)
+    one_of_many_was_wrong(actor)
 
 
 def full_jitter(actor: Actor) -> None:
@@ -269,6 +272,22 @@ def a_history_that_nobody_wants_any_more(actor: Actor) -> None:
         assert api.asked[history] == 1
         assert entries(actor.events("Ida")) == []
         actor.ask("close", "Ida")
+
+
+def one_of_many_was_wrong(actor: Actor) -> None:
+    """Refused is what the socket was closed on, and not what went with it and may be stored."""
+    contents = ["before", "x" * TOO_LONG, "after", "last"]
+    with ChoosyGateway(patience=len(contents)) as gateway, ScriptedApi() as api:
+        register(actor, api, "Joe", gateway.url)
+        actor.ask("live", "Joe")
+        sends = [actor.begin("send", "Joe", channel_id=5, content=content) for content in contents]
+        before, wrong, after, last = (actor.finish(number) for number in sends)
+        assert wrong == {"error": "too_big"}
+        acks = [{"seq": seq, "duplicate": True} for seq in (1, 2, 3)]
+        assert [before, after, last] == acks
+        assert list(gateway.stored.values()) == ["before", "after", "last"]
+        assert gateway.sent == Counter(dict.fromkeys(contents, 2))
+        actor.ask("close", "Joe")
 
 
 def page(channel_id: int, *seqs: int) -> Answer:
