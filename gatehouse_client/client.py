@@ -20,6 +20,11 @@ from gatehouse_client.rest import TIMEOUT_SECONDS, Rest
 # minute or so, later it would look stolen.
 REFRESH_ATTEMPTS = 3
 
+# No token of the session is good any more. Any other refusal (429, 426, 503, or one by a proxy or
+# the login page of a hotel) has spent nothing: the refresh token is as good as before. So is that
+# of a drained session, once the app has been updated.
+SESSION_IS_OVER = frozenset({"session_revoked", "refresh_token_invalid", "refresh_token_reused"})
+
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
@@ -107,10 +112,8 @@ class Client:
         """Any call as the person who is logged in; raises ApiError, OSError when nobody answers."""
         token = self._access_token
         try:
-            return await self._rest.call(method, path, body, token)
+            return await self._ask(method, path, body, token)
         except ApiError as error:
-            if error.code == "session_revoked":
-                self._session_is_over()
             # "unauthorized" too: after a leak the API does not know the key any more, while the
             # refresh token is as good as before. And "drained": to a client that has been updated
             # the refresh gives a new session. A second refusal is final.
@@ -118,7 +121,7 @@ class Client:
                 raise
         if self._access_token == token:  # else somebody else has done it meanwhile
             await self.refresh()
-        return await self._rest.call(method, path, body, self._access_token)
+        return await self._ask(method, path, body, self._access_token)
 
     async def me(self) -> dict[str, Any]:
         return await self.call("GET", "/auth/me")
@@ -219,18 +222,26 @@ class Client:
         body = {"refresh_token": self._refresh_token or ""}
         for attempt in range(REFRESH_ATTEMPTS):
             try:
-                return self._keep(await self._rest.call("POST", "/auth/refresh", body))
+                return self._keep(await self._ask("POST", "/auth/refresh", body))
             except OSError:
                 if attempt + 1 == REFRESH_ATTEMPTS:
                     raise
                 await asyncio.sleep(backoff.delay(attempt))
-            except ApiError as error:
-                # Anything else (429, 426, 503) has spent nothing: the token is still good. So is
-                # that of a drained session, once the app has been updated.
-                if error.status == 401 and error.code != "drained":
-                    self._session_is_over()
-                raise
         raise AssertionError("unreachable")
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        access_token: str | None = None,
+    ) -> dict[str, Any]:
+        try:
+            return await self._rest.call(method, path, body, access_token)
+        except ApiError as error:
+            if error.code in SESSION_IS_OVER:
+                self._session_is_over()
+            raise
 
     def _keep(self, session: dict[str, Any]) -> dict[str, Any]:
         access_token = str(_member(session, "access_token"))

@@ -11,6 +11,8 @@ export const backoffDelay = (attempt, random = Math.random) => random() * backof
 // What the API answers while the refresh token is good: the access token is old, its key withdrawn
 // after a leak, or its session drained, and to an updated client the refresh gives a new one.
 const REFRESHABLE = ["token_expired", "unauthorized", "drained"];
+// No token of the session is good any more; every other refusal, a proxy's own too, spends nothing.
+const OVER = ["session_revoked", "refresh_token_invalid", "refresh_token_reused"];
 const pause = (seconds) => new Promise((wake) => setTimeout(wake, seconds * 1000));
 /** `code` is what to decide by. Names: ApiError (also `status`, `details`): an HTTP call was
  * refused. SendRefused: the message, or the subscription, is. LiveEnded: the connection is over. */
@@ -48,7 +50,6 @@ export class Client {
     try {
       return await this.#fetch(method, path, body, token);
     } catch (error) {
-      if (error.code === "session_revoked") this.options.onSession(null);
       if (!token || !REFRESHABLE.includes(error.code)) throw error;
     }
     if (this.#accessToken === token) await this.refresh(); // else somebody else has done it
@@ -58,8 +59,6 @@ export class Client {
     try {
       return await this.#open("/auth/refresh", { refresh_token: this.#refreshToken ?? "" });
     } catch (error) {
-      // Other refusals spend nothing, and a drained session's token is good after the update.
-      if (error.status === 401 && error.code !== "drained") this.options.onSession(null);
       if (error.status || attempt + 1 === REFRESH_ATTEMPTS) throw error;
       await pause(backoffDelay(attempt));
       return this.#refreshOnce(attempt + 1);
@@ -80,7 +79,9 @@ export class Client {
     const response = await fetch(this.apiUrl + path, sent);
     const value = await response.json().catch(() => null); // nothing (204), or a proxy's own page
     if (response.status === 204 || (response.ok && value)) return value;
-    const error = value?.error ?? { code: "unexpected_answer" };
+    const isOurs = typeof value?.error?.code === "string";
+    const error = isOurs ? value.error : { code: "unexpected_answer" };
+    if (OVER.includes(error.code)) this.options.onSession(null);
     throw new GatehouseError("ApiError", { ...error, status: response.status });
   }
 }

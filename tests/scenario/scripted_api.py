@@ -75,4 +75,8 @@ class ScriptedApi:
 
 
 def refusal(status: int, code: str) -> Answer:
-    return status, {"error": {"code": code, "message": code, "details": {}}}
+    return error(status, {"code": code, "message": code, "details": {}})
+
+
+def error(status: int, what: object) -> Answer:
+    return status, {"error": what}

@@ -14,7 +14,7 @@ from tests.scenario.actor import Actor
 from tests.scenario.choosy_gateway import TOO_LONG, ChoosyGateway
 from tests.scenario.draining_gateway import DRAIN, EVENT_ID, DrainingGateway
 from tests.scenario.forgetful_gateway import LAST_SEQ, ForgetfulGateway
-from tests.scenario.scripted_api import Answer, ScriptedApi, refusal
+from tests.scenario.scripted_api import SESSION_ID, Answer, ScriptedApi, error, refusal
 from tests.scenario.scripted_gateway import ScriptedGateway
 from tests.support.databases import Database
 from tests.support.processes import Processes, ServiceProcess, wait_until
@@ -23,6 +23,7 @@ from tests.support.stack import GLOBAL, PASSWORD, Gateway, Stack
 _COME_BACK = (1001, 1011, 1012, 1013, 4401, 4408, 4429, 4440, 4499)
 _SENT_WRONG = {1003: "unsupported_data", 1007: "bad_utf8", 1008: "policy", 1009: "too_big"}
 _A_PERSON_MUST_ACT = (4500, 4501, 4503, 4509, 4510, 4526, 4999)
+_SESSION_IS_OVER = ("session_revoked", "refresh_token_invalid", "refresh_token_reused")
 
 _numbers = itertools.count(1)
 
@@ -50,6 +51,7 @@ def run_all(
     a_history_that_is_refused(actor)
     a_history_that_nobody_wants_any_more(actor)
     one_of_many_was_wrong(actor)
+    refreshes_that_are_refused(actor)
 
 
 def full_jitter(actor: Actor) -> None:
@@ -288,6 +290,24 @@ def one_of_many_was_wrong(actor: Actor) -> None:
         assert list(gateway.stored.values()) == ["before", "after", "last"]
         assert gateway.sent == Counter(dict.fromkeys(contents, 2))
         actor.ask("close", "Joe")
+
+
+def refreshes_that_are_refused(actor: Actor) -> None:
+    """The app keeps its refresh token until Gatehouse itself says that it is good for nothing."""
+    with ScriptedApi() as api:
+        api.answers["GET /auth/me"] = lambda: refusal(401, "token_expired")
+        register(actor, api, "Kim", "")
+        for of_a_proxy in ("log in to the network first", {"code": 401}):
+            api.answers["POST /auth/refresh"] = functools.partial(error, 401, of_a_proxy)
+            assert actor.ask("call", "Kim", path="/auth/me") == {"error": "unexpected_answer"}
+        for status, code in ((401, "drained"), (429, "rate_limited")):
+            api.answers["POST /auth/refresh"] = functools.partial(refusal, status, code)
+            assert actor.ask("call", "Kim", path="/auth/me") == {"error": code}
+        assert actor.ask("sessions", "Kim") == {"sessions": [SESSION_ID]}
+        for over, code in enumerate(_SESSION_IS_OVER, 1):
+            api.answers["POST /auth/refresh"] = functools.partial(refusal, 401, code)
+            assert actor.ask("call", "Kim", path="/auth/me") == {"error": code}
+            assert actor.ask("sessions", "Kim") == {"sessions": [SESSION_ID] + [None] * over}
 
 
 def page(channel_id: int, *seqs: int) -> Answer:
