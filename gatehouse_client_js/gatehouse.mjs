@@ -96,24 +96,22 @@ class Live {
     return [this.#channels, this.#outbox, this.#drainAcks].flatMap((map) => [...map.values()]);
   }
   /** Entries after `lastSeq`, then every new one; without it, only what comes from now on. */
-  async subscribe(channelId, lastSeq) {
+  async subscribe(channel_id, lastSeq) {
     const ref = `subscribe ${++this.#numbers}`; // tells apart the answers to two of one channel
-    this.#channels.get(channelId)?.reject(new GatehouseError("SendRefused", { code: "conflict" }));
-    this.#channels.delete(channelId);
-    const frame = { type: "subscribe", channel_id: channelId, ref };
-    return this.#ask(this.#channels, channelId, frame, { lastSeq });
+    this.#channels.get(channel_id)?.reject(new GatehouseError("SendRefused", { code: "conflict" }));
+    this.#channels.delete(channel_id);
+    return this.#ask(this.#channels, channel_id, { type: "subscribe", channel_id, ref }, { lastSeq });
   }
-  unsubscribe(channelId) {
-    this.#channels.delete(channelId);
-    this.#transmit(new Wish({ type: "unsubscribe", channel_id: channelId }));
+  unsubscribe(channel_id) {
+    this.#channels.delete(channel_id);
+    this.#transmit(new Wish({ type: "unsubscribe", channel_id }));
   }
   /** The ack, once it is stored, however long that takes; the same id again is the same message. */
-  async send(channelId, content, id = crypto.randomUUID()) {
-    const frame = { type: "send", channel_id: channelId, client_msg_id: id, content };
-    return this.#ask(this.#outbox, id, frame);
+  async send(channel_id, content, id = crypto.randomUUID()) {
+    return this.#ask(this.#outbox, id, { type: "send", channel_id, client_msg_id: id, content });
   }
   /** Tells the others that somebody is typing; they hear of it once in 3 s at most. */
-  typing(channelId) { this.#transmit(new Wish({ type: "typing", channel_id: channelId })); }
+  typing(channel_id) { this.#transmit(new Wish({ type: "typing", channel_id })); }
   /** Everything that must be saved before the drain's deadline has been; done once that is noted. */
   async acknowledgeDrain(event_id) {
     const frame = { type: "drain_ack", event_id, ref: `drain_ack ${event_id}` };
