@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -13,11 +14,16 @@ from urllib.parse import urlencode
 from gatehouse_client import backoff
 from gatehouse_client.errors import UNEXPECTED_ANSWER, ApiError
 from gatehouse_client.live import Live
-from gatehouse_client.rest import Rest
+from gatehouse_client.rest import TIMEOUT_SECONDS, Rest
 
 # How often a refresh is tried whose answer got lost: the same token may be shown again only for a
 # minute or so, later it would look stolen.
 REFRESH_ATTEMPTS = 3
+
+# No token of the session is good any more. Any other refusal (429, 426, 503, or one by a proxy or
+# the login page of a hotel) has spent nothing: the refresh token is as good as before. So is that
+# of a drained session, once the app has been updated.
+SESSION_IS_OVER = frozenset({"session_revoked", "refresh_token_invalid", "refresh_token_reused"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +37,11 @@ class Ticket:
 class Client:
     """`user` is the user object of the last session answer, None before a login.
 
-    A refresh token is for one use, so refreshes are done one at a time and the new token is kept
-    before anything else is tried. An app that wants to stay logged in after a restart stores the
-    refresh token in `on_session`, which gets every session answer before it is used and None when
-    the session has ended, and begins with `refresh(stored_token)` instead of `login`.
+    A refresh token is for one use, so there is one refresh at a time, shared by all who need it; it
+    runs to its end, whoever gives up waiting, and the new token is kept before anything else is
+    tried. An app that wants to stay logged in after a restart stores the refresh token in
+    `on_session`, which gets every session answer before it is used and None when the session has
+    ended, and begins with `refresh(stored_token)` instead of `login`.
 
     `websocket_url` is used instead of the one that the API names.
     """
@@ -58,7 +65,7 @@ class Client:
         self._on_session = on_session
         self._access_token: str | None = None
         self._refresh_token: str | None = None
-        self._refreshing = asyncio.Lock()
+        self._refreshing: asyncio.Task[dict[str, Any]] | None = None
         self.user: dict[str, Any] | None = None
 
     async def __aenter__(self) -> Client:
@@ -70,7 +77,10 @@ class Client:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Nothing to close: the session stays, until somebody logs out."""
+        """The session stays, until somebody logs out; its next refresh token is waited for."""
+        if self._refreshing is not None:
+            with contextlib.suppress(Exception):  # whoever asked is told
+                await asyncio.wait_for(self._refreshing, TIMEOUT_SECONDS)
 
     async def register(self, email: str, password: str, display_name: str) -> dict[str, Any]:
         body = {"email": email, "password": password, "display_name": display_name}
@@ -82,10 +92,14 @@ class Client:
 
     async def refresh(self, refresh_token: str | None = None) -> dict[str, Any]:
         """A new access token and the next refresh token; ours, or one from an earlier run."""
-        async with self._refreshing:
-            if refresh_token is not None:
-                self._refresh_token = refresh_token
-            return await self._refresh()
+        if refresh_token is not None:
+            self._refresh_token = refresh_token
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(self._refresh())
+            self._refreshing.add_done_callback(_take_note)
+        # A caller that is cancelled must not take the refresh along: the server may have spent the
+        # token already, and only the answer has the next one.
+        return await asyncio.shield(self._refreshing)
 
     async def logout(self) -> None:
         """Ends the session, and with it its sockets."""
@@ -98,19 +112,16 @@ class Client:
         """Any call as the person who is logged in; raises ApiError, OSError when nobody answers."""
         token = self._access_token
         try:
-            return await self._rest.call(method, path, body, token)
+            return await self._ask(method, path, body, token)
         except ApiError as error:
-            if error.code == "session_revoked":
-                self._session_is_over()
             # "unauthorized" too: after a leak the API does not know the key any more, while the
             # refresh token is as good as before. And "drained": to a client that has been updated
             # the refresh gives a new session. A second refusal is final.
             if token is None or error.code not in ("token_expired", "unauthorized", "drained"):
                 raise
-        async with self._refreshing:
-            if self._access_token == token:  # else somebody else has done it meanwhile
-                await self._refresh()
-        return await self._rest.call(method, path, body, self._access_token)
+        if self._access_token == token:  # else somebody else has done it meanwhile
+            await self.refresh()
+        return await self._ask(method, path, body, self._access_token)
 
     async def me(self) -> dict[str, Any]:
         return await self.call("GET", "/auth/me")
@@ -211,18 +222,26 @@ class Client:
         body = {"refresh_token": self._refresh_token or ""}
         for attempt in range(REFRESH_ATTEMPTS):
             try:
-                return self._keep(await self._rest.call("POST", "/auth/refresh", body))
+                return self._keep(await self._ask("POST", "/auth/refresh", body))
             except OSError:
                 if attempt + 1 == REFRESH_ATTEMPTS:
                     raise
                 await asyncio.sleep(backoff.delay(attempt))
-            except ApiError as error:
-                # Anything else (429, 426, 503) has spent nothing: the token is still good. So is
-                # that of a drained session, once the app has been updated.
-                if error.status == 401 and error.code != "drained":
-                    self._session_is_over()
-                raise
         raise AssertionError("unreachable")
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        access_token: str | None = None,
+    ) -> dict[str, Any]:
+        try:
+            return await self._rest.call(method, path, body, access_token)
+        except ApiError as error:
+            if error.code in SESSION_IS_OVER:
+                self._session_is_over()
+            raise
 
     def _keep(self, session: dict[str, Any]) -> dict[str, Any]:
         access_token = str(_member(session, "access_token"))
@@ -236,6 +255,12 @@ class Client:
     def _session_is_over(self) -> None:
         if self._on_session is not None:
             self._on_session(None)
+
+
+def _take_note(refreshing: asyncio.Task[dict[str, Any]]) -> None:
+    """Whoever waits is told of an error; nobody has to."""
+    if not refreshing.cancelled():
+        refreshing.exception()
 
 
 def _member(answer: dict[str, Any], name: str) -> Any:

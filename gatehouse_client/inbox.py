@@ -1,8 +1,9 @@
 """Events between the socket and whoever iterates.
 
-When the reader of the events falls behind, the socket is not read further: the server's own limit
-for slow consumers then applies, and the connection resumes where the reader is. But answers that
-somebody waits for come through the same socket, so while there are such the inbox takes more.
+When the reader of the events falls behind, the socket is not read further, and no other is opened:
+the server's own limit for slow consumers then applies, and the connection resumes where the reader
+is. But answers that somebody waits for come through the same socket, so while there are such the
+inbox takes more.
 """
 
 from __future__ import annotations

@@ -152,13 +152,15 @@ class Live(AsyncIterator[Event]):
         try:
             while True:
                 self._online_at = None
+                # Each connection brings what was missed meanwhile, whether or not there is room.
+                await self._inbox.wait_for_room()
                 closed = await self._connect_once()
                 advice = advice_on(closed.code)
                 if advice is Advice.ASK_A_PERSON:
                     raise LiveEnded(closed.code, closed.reason)
                 if advice is Advice.SEND_SOMETHING_ELSE:
                     code = SENT_WRONG.get(closed.code or 0, closed.reason)
-                    self._outbox.fail_written(code, "The server closed the socket on it.")
+                    self._outbox.blame_written(code, "The server closed the socket on it.")
                 attempt = backoff.attempt_after(attempt, self._online_seconds())
                 seconds = closed.retry_after_seconds + backoff.delay(attempt)
                 attempt += 1
@@ -226,13 +228,16 @@ class Live(AsyncIterator[Event]):
         clock, pace = asyncio.get_running_loop().time, Pace(self._frames_per_second)
         while True:
             item = await outgoing.get()
+            await asyncio.sleep(pace.take(clock()))
             if isinstance(item, Pending) and item.outcome.done():
                 continue
-            await asyncio.sleep(pace.take(clock()))
             with contextlib.suppress(LinkClosed):  # the reader is told as well
                 if isinstance(item, Pending):
                     item.is_written = True
+                    item.answered.clear()
                     await link.send(item.frame)
+                    if item.is_suspect:
+                        await item.answered.wait()
                 else:
                     await link.send(item)
 

@@ -23,8 +23,8 @@ MAX_INTERNAL_ERRORS = 5
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """One message on its way; `is_written` is whether this connection has carried it, `waiting`
-    how many callers want to know."""
+    """One message on its way; `is_written` is whether this connection has carried it, `is_suspect`
+    whether one may have ended for it, `waiting` how many callers want to know."""
 
     channel_id: int
     client_msg_id: str
@@ -33,6 +33,8 @@ class Pending:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
     is_written: bool = False
+    is_suspect: bool = False
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
     refusals: int = 0
     waiting: int = 0
 
@@ -71,15 +73,19 @@ class Outbox:
         return list(self._pending.values())
 
     def acknowledged(self, frame: dict[str, Any]) -> None:
-        pending = self._pending.pop(frame["client_msg_id"], None)
-        if pending is not None and not pending.outcome.done():
-            pending.outcome.set_result(frame)
+        pending = self._pending.get(frame["client_msg_id"])
+        if pending is not None:
+            if not pending.outcome.done():
+                pending.outcome.set_result(frame)
+            self.forget(pending)
 
     def refused(self, frame: dict[str, Any]) -> tuple[Pending, float] | None:
         """What is to be sent again after so many seconds; None when the refusal is final."""
         pending = self._pending.get(frame["client_msg_id"])
         if pending is None:
             return None
+        pending.is_written = False
+        pending.answered.set()
         pending.refusals += 1
         code, seconds = str(frame["code"]), frame.get("retry_after_seconds")
         again = code == _PERHAPS and pending.refusals < MAX_INTERNAL_ERRORS
@@ -88,10 +94,17 @@ class Outbox:
         self._fail(pending, SendRefused(code, str(frame["message"]), seconds))
         return None
 
-    def fail_written(self, code: str, message: str) -> None:
-        """The connection ended for something that it carried, and must not carry again."""
-        for pending in [pending for pending in self._pending.values() if pending.is_written]:
-            self._fail(pending, SendRefused(code, message))
+    def blame_written(self, code: str, message: str) -> None:
+        """The connection ended for something that it carried, and must not carry again.
+
+        Of several the others may be stored, with the ack lost: refused, the app would say them all
+        again. So they are sent once more under their ids, each alone, until one is found out.
+        """
+        written = [pending for pending in self._pending.values() if pending.is_written]
+        for pending in written:
+            pending.is_suspect = True
+            if len(written) == 1:
+                self._fail(pending, SendRefused(code, message))
 
     def fail_all(self, error: Exception) -> None:
         for pending in list(self._pending.values()):
@@ -101,6 +114,7 @@ class Outbox:
         """Nobody waits for it any more: it is not sent again."""
         if self._pending.get(pending.client_msg_id) is pending:
             del self._pending[pending.client_msg_id]
+        pending.answered.set()
         pending.outcome.cancel()  # nothing happens where there is an outcome
 
     def _fail(self, pending: Pending, error: Exception) -> None:

@@ -118,7 +118,7 @@ def meaning(answer: Answer) -> dict[str, Any]:
     if answer.status < 300 and isinstance(value, dict):
         return value
     shown = value.get("error") if isinstance(value, dict) else None
-    if not isinstance(shown, dict):
+    if not isinstance(shown, dict) or not isinstance(shown.get("code"), str):
         raise ApiError(
             answer.status,
             UNEXPECTED_ANSWER,
@@ -128,7 +128,7 @@ def meaning(answer: Answer) -> dict[str, Any]:
     details = shown.get("details")
     raise ApiError(
         answer.status,
-        str(shown.get("code")),
+        shown["code"],
         str(shown.get("message")),
         details if isinstance(details, dict) else {},
     )

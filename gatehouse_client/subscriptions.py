@@ -123,6 +123,8 @@ class Subscriptions:
     async def _page_in(self, channel: Channel, missing: range) -> None:
         try:
             async for entry in self._history(channel.id, missing[0] - 1, missing[-1]):
+                if not channel.is_live:  # unsubscribed meanwhile: nobody wants the rest
+                    return
                 await self._inbox.wait_for_room()
                 self._hand_on_kept(channel, entry)
         except ApiError as error:

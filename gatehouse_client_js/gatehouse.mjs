@@ -11,6 +11,8 @@ export const backoffDelay = (attempt, random = Math.random) => random() * backof
 // What the API answers while the refresh token is good: the access token is old, its key withdrawn
 // after a leak, or its session drained, and to an updated client the refresh gives a new one.
 const REFRESHABLE = ["token_expired", "unauthorized", "drained"];
+// No token of the session is good any more; every other refusal, a proxy's own too, spends nothing.
+const OVER = ["session_revoked", "refresh_token_invalid", "refresh_token_reused"];
 const pause = (seconds) => new Promise((wake) => setTimeout(wake, seconds * 1000));
 /** `code` is what to decide by. Names: ApiError (also `status`, `details`): an HTTP call was
  * refused. SendRefused: the message, or the subscription, is. LiveEnded: the connection is over. */
@@ -48,7 +50,6 @@ export class Client {
     try {
       return await this.#fetch(method, path, body, token);
     } catch (error) {
-      if (error.code === "session_revoked") this.options.onSession(null);
       if (!token || !REFRESHABLE.includes(error.code)) throw error;
     }
     if (this.#accessToken === token) await this.refresh(); // else somebody else has done it
@@ -58,8 +59,6 @@ export class Client {
     try {
       return await this.#open("/auth/refresh", { refresh_token: this.#refreshToken ?? "" });
     } catch (error) {
-      // Other refusals spend nothing, and a drained session's token is good after the update.
-      if (error.status === 401 && error.code !== "drained") this.options.onSession(null);
       if (error.status || attempt + 1 === REFRESH_ATTEMPTS) throw error;
       await pause(backoffDelay(attempt));
       return this.#refreshOnce(attempt + 1);
@@ -80,7 +79,9 @@ export class Client {
     const response = await fetch(this.apiUrl + path, sent);
     const value = await response.json().catch(() => null); // nothing (204), or a proxy's own page
     if (response.status === 204 || (response.ok && value)) return value;
-    const error = value?.error ?? { code: "unexpected_answer" };
+    const isOurs = typeof value?.error?.code === "string";
+    const error = isOurs ? value.error : { code: "unexpected_answer" };
+    if (OVER.includes(error.code)) this.options.onSession(null);
     throw new GatehouseError("ApiError", { ...error, status: response.status });
   }
 }
@@ -95,46 +96,45 @@ class Live {
     return [this.#channels, this.#outbox, this.#drainAcks].flatMap((map) => [...map.values()]);
   }
   /** Entries after `lastSeq`, then every new one; without it, only what comes from now on. */
-  async subscribe(channelId, lastSeq) {
+  async subscribe(channel_id, lastSeq) {
     const ref = `subscribe ${++this.#numbers}`; // tells apart the answers to two of one channel
-    const channel = new Wish({ type: "subscribe", channel_id: channelId, ref }, { lastSeq });
-    this.#channels.get(channelId)?.reject(new GatehouseError("SendRefused", { code: "conflict" }));
-    return this.#ask(this.#channels, channelId, channel);
+    this.#channels.get(channel_id)?.reject(new GatehouseError("SendRefused", { code: "conflict" }));
+    this.#channels.delete(channel_id);
+    return this.#ask(this.#channels, channel_id, { type: "subscribe", channel_id, ref }, { lastSeq });
   }
-  unsubscribe(channelId) {
-    this.#channels.delete(channelId);
-    this.#transmit(new Wish({ type: "unsubscribe", channel_id: channelId }));
+  unsubscribe(channel_id) {
+    this.#channels.delete(channel_id);
+    this.#transmit(new Wish({ type: "unsubscribe", channel_id }));
   }
   /** The ack, once it is stored, however long that takes; the same id again is the same message. */
-  async send(channelId, content, id = crypto.randomUUID()) {
-    const frame = { type: "send", channel_id: channelId, client_msg_id: id, content };
-    return this.#outbox.get(id)?.promise ?? this.#ask(this.#outbox, id, new Wish(frame));
+  async send(channel_id, content, id = crypto.randomUUID()) {
+    return this.#ask(this.#outbox, id, { type: "send", channel_id, client_msg_id: id, content });
   }
   /** Tells the others that somebody is typing; they hear of it once in 3 s at most. */
-  typing(channelId) { this.#transmit(new Wish({ type: "typing", channel_id: channelId })); }
+  typing(channel_id) { this.#transmit(new Wish({ type: "typing", channel_id })); }
   /** Everything that must be saved before the drain's deadline has been; done once that is noted. */
   async acknowledgeDrain(event_id) {
-    const [acks, ref] = [this.#drainAcks, `drain_ack ${event_id}`];
-    const ack = () => this.#ask(acks, event_id, new Wish({ type: "drain_ack", event_id, ref }));
-    await (acks.get(event_id)?.promise ?? ack());
+    const frame = { type: "drain_ack", event_id, ref: `drain_ack ${event_id}` };
+    await this.#ask(this.#drainAcks, event_id, frame);
   }
   close() { this.#end(null, "closed here"); }
-  /** Sent now and on every further connection, until it is answered. */
-  #ask(wishes, key, wish) {
+  /** Sent now and on every further connection, until it is answered; what is asked twice is one. */
+  #ask(wishes, key, frame, more) {
     if (this.#ended) throw this.#ended;
-    wishes.set(key, wish);
-    this.#transmit(wish);
-    return wish.promise;
+    if (!wishes.has(key)) this.#transmit(wishes.set(key, new Wish(frame, more)).get(key));
+    return wishes.get(key).promise;
   }
   async #run() {
     for (let attempt = 0; ; attempt += 1) {
-      const link = (this.#link = { dueAt: 0 });
+      const link = (this.#link = { dueAt: 0, writing: Promise.resolve() });
       const { code = null, reason, isFinal, wait = 0 } = await this.#connectOnce(link);
       this.#link = null;
       if (isFinal || (code >= 4500 && code <= 4999)) this.#end(code, reason); // a person must act
       if (this.#ended) return;
-      for (const one of SENT_WRONG[code] ? this.#outbox.values() : []) {
-        if (one.writtenOn === link) this.#refuse(one, { code: SENT_WRONG[code], message: reason });
+      const written = [...this.#outbox.values()].filter((one) => one.writtenOn === link);
+      for (const one of SENT_WRONG[code] ? written : []) {
+        one.isSuspect = true; // the others of several may be stored: they go again, each alone
+        if (written.length === 1) this.#refuse(one, { code: SENT_WRONG[code], message: reason });
       }
       if (performance.now() - link.onlineAt >= STEADY_SECONDS * 1000) attempt = 0;
       const seconds = wait + backoffDelay(attempt);
@@ -169,7 +169,7 @@ class Live {
         work.catch((error) => finish({ reason: error.message }));
       };
       link.socket.onclose = link.socket.onerror = ({ code = 1006, reason = "broken" }) =>
-        work.finally(() => finish({ code, reason })); // Node 20 tells of a refusal by error alone
+        work.catch(() => {}).then(() => finish({ code, reason })); // Node 20 errs on a refusal
     });
     clearInterval(link.watch);
     link.socket.close();
@@ -221,7 +221,7 @@ class Live {
     while (!recovered && channel.lastSeq < before) {
       const path = `/chat/channels/${channel_id}/messages?after_seq=${channel.lastSeq}`;
       const { entries: page } = await this.client.call("GET", path);
-      if (link !== this.#link) return;
+      if (link !== this.#link || this.#channels.get(channel_id) !== channel) return;
       if (!page.length) break;
       for (const entry of page) this.#handOn(channel, entry, true);
     }
@@ -247,6 +247,8 @@ class Live {
   #refuse(message, why) {
     const perhaps = why.code === "internal_error" && message.refusals < 5;
     if (perhaps || why.code === "unavailable") {
+      message.writtenOn = null; // answered: no socket is closed on it
+      message.onRefusal();
       const seconds = (why.retry_after_seconds ?? 0) + backoffDelay((message.refusals += 1));
       return setTimeout(() => this.#transmit(message), seconds * 1000);
     }
@@ -255,14 +257,18 @@ class Live {
   }
   /** At our pace, in order; without a connection never: the next one sends what is still wanted. */
   #transmit(wish) {
-    const [link, now] = [this.#link, performance.now() / 1000];
+    const link = this.#link;
     if (!link?.onlineAt) return;
-    link.dueAt = Math.max(link.dueAt, now - 1) + FRAME_SECONDS;
-    setTimeout(() => {
+    link.writing = link.writing.then(async () => {
+      const now = performance.now() / 1000;
+      link.dueAt = Math.max(link.dueAt, now - 1) + FRAME_SECONDS;
+      if (link.dueAt > now) await pause(link.dueAt - now);
       if (link !== this.#link) return;
       wish.writtenOn = link;
       link.socket.send(JSON.stringify({ ...wish.frame, after_seq: wish.lastSeq }));
-    }, Math.max(0, link.dueAt - now) * 1000);
+      const refused = new Promise((resolve) => (wish.onRefusal = resolve)); // for a while
+      if (wish.isSuspect) await Promise.race([wish.promise, refused]).catch(() => {});
+    });
   }
   #emit(event) { try { this.onEvent(event); } catch (e) { setTimeout(() => { throw e; }); } }
   #end(code, reason) {

@@ -9,6 +9,7 @@ import pytest
 
 from gatehouse_client import ApiError, Client, Live, LiveEnded, SendRefused
 from rules.access_tokens import AccessTokens
+from tests.scenario.scripted_gateway import ScriptedGateway
 from tests.support.databases import Database
 from tests.support.lossy_proxy import LossyProxy
 from tests.support.processes import Processes
@@ -117,6 +118,22 @@ class TestTalking:
                     await bob.client.post(GLOBAL, str(number))
                 await live.send(GLOBAL, "25")  # the inbox is full, and yet the ack arrives
                 assert await contents(live, 26) == [str(number) for number in range(26)]
+
+        run(scenario())
+
+    def test_somebody_who_does_not_read_is_not_connected_again_and_again(
+        self, stack: Stack
+    ) -> None:
+        async def scenario() -> None:
+            with ScriptedGateway() as gateway:
+                client = Client(stack.api_url, websocket_url=gateway.url_of(1012))
+                await client.register("ann@example.org", PASSWORD, "Ann")
+                async with client.live(max_events=2) as live:  # online, offline: full
+                    await asyncio.sleep(2)  # far longer than the first pause
+                    assert gateway.visits[1012] == 1
+                    for kind in ("online", "offline", "online"):
+                        assert (await anext(live))["type"] == kind
+                assert gateway.visits[1012] == 2
 
         run(scenario())
 
@@ -347,6 +364,25 @@ class TestComingBack:
             assert second is not None
             assert first["refresh_token"] != second["refresh_token"]
             assert first["session_id"] == second["session_id"]
+
+        run(scenario())
+
+    def test_a_refresh_runs_to_its_end_whoever_gives_up_waiting(self, stack: Stack) -> None:
+        async def scenario() -> None:
+            sessions: list[dict[str, Any] | None] = []
+            async with LossyProxy(stack.api_port, b"POST /auth/refresh ") as proxy:
+                address = f"http://127.0.0.1:{proxy.port}"
+                async with Client(address, on_session=sessions.append) as client:
+                    await client.register("ann@example.org", PASSWORD, "Ann")
+                    refreshing = asyncio.create_task(client.refresh())
+                    async with asyncio.timeout(10):
+                        while not proxy.lost:  # the server has spent the token, and we do not know
+                            await asyncio.sleep(0.005)
+                    refreshing.cancel()
+                assert len(sessions) == 2
+                assert refreshing.cancelled()
+                await client.refresh()
+            assert [session and session["session_id"] for session in sessions] == [1, 1, 1]
 
         run(scenario())
 

@@ -8,10 +8,13 @@ says what must come of it.
 A command is {"do", "who", ...}; `who` names one of the runner's clients. The answers:
 
     register {api_url, websocket_url?, email, password, display_name}   {user_id, session_id}
+    sessions                                 {sessions: the ids of those that the app was given to
+                                             keep; null where one is over}
     backoff                                  {bounds: of attempts 0 to 8, delays: 400 of attempt 3}
     call {path}                              {} or {"error": code}
     live, close                              {}
     subscribe {channel_id, after_seq?}       {last_seq} or {"error": code}
+    unsubscribe {channel_id}                 {}
     send {channel_id, content, id?}          {seq, duplicate} or {"error": code}
     events                                   {events: [...]}, all since `live`
 """

@@ -12,9 +12,9 @@ import threading
 from types import TracebackType
 from typing import Any
 
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.server import ServerConnection, serve
-from websockets.typing import Subprotocol
+from websockets.sync.server import ServerConnection
+
+from tests.scenario.stand_in_gateway import StandInGateway, transmit, welcome
 
 EVENT_ID = 5
 DRAIN = {
@@ -25,21 +25,13 @@ DRAIN = {
 }
 
 
-class DrainingGateway:
+class DrainingGateway(StandInGateway):
     """`acks` are the event ids that were acknowledged, by socket."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.acks: list[list[int]] = []
         self.go = threading.Event()
-        self._server = serve(
-            self._handle, "127.0.0.1", 0, subprotocols=[Subprotocol("gatehouse.v1")]
-        )
-        self.url = f"ws://127.0.0.1:{self._server.socket.getsockname()[1]}/ws"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self) -> DrainingGateway:
-        self._thread.start()
-        return self
 
     def __exit__(
         self,
@@ -48,39 +40,30 @@ class DrainingGateway:
         traceback: TracebackType | None,
     ) -> None:
         self.go.set()
-        self._server.shutdown()
-        self._thread.join(5)
+        super().__exit__(kind, error, traceback)
 
-    def _handle(self, connection: ServerConnection) -> None:
+    def _converse(self, connection: ServerConnection) -> None:
         self.acks.append([])
         is_first = len(self.acks) == 1
-        connected = {"type": "connected", "user_id": 1, "session_id": 1, "ping_seconds": 25}
-        try:
-            _send(connection, {**connected, "drain": None if is_first else DRAIN})
+        welcome(connection, None if is_first else DRAIN)
+        if is_first:
+            transmit(connection, {"type": "drain_started", **DRAIN})
+        while not self.go.is_set():
+            try:
+                frame = json.loads(connection.recv(timeout=0.05))
+            except TimeoutError:
+                continue
+            if frame["type"] != "drain_ack":
+                continue
+            self.acks[-1].append(frame["event_id"])
             if is_first:
-                _send(connection, {"type": "drain_started", **DRAIN})
-            while not self.go.is_set():
-                try:
-                    frame = json.loads(connection.recv(timeout=0.05))
-                except TimeoutError:
-                    continue
-                if frame["type"] != "drain_ack":
-                    continue
-                self.acks[-1].append(frame["event_id"])
-                if is_first:
-                    connection.close(1012, "service_restart")
-                    return
-                _send(connection, _answer(frame))
-            connection.close(4510, "drained")
-        except ConnectionClosed:
-            pass  # the client was quicker
+                connection.close(1012, "service_restart")
+                return
+            transmit(connection, _answer(frame))
+        connection.close(4510, "drained")
 
 
 def _answer(ack: dict[str, Any]) -> dict[str, Any]:
     if ack["event_id"] == EVENT_ID:
         return {"type": "drain_acked", "event_id": EVENT_ID, "ref": ack["ref"]}
     return {"type": "error", "code": "not_found", "message": "No such drain.", "ref": ack["ref"]}
-
-
-def _send(connection: ServerConnection, frame: dict[str, Any]) -> None:
-    connection.send(json.dumps(frame))

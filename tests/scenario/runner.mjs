@@ -3,18 +3,24 @@
 import { Client, backoffBound, backoffDelay } from "../../gatehouse_client_js/gatehouse.mjs";
 
 const clients = new Map();
+const sessions = new Map();
 const lives = new Map();
 const events = new Map();
 
 const actions = {
   async register({ who, api_url, websocket_url, email, password, display_name }) {
+    sessions.set(who, []);
     const client = new Client(api_url, {
+      onSession: (session) => sessions.get(who).push(session && session.session_id),
       headers: { "X-Client-Version": "1.0" },
       ...(websocket_url && { websocketUrl: websocket_url }),
     });
     const session = await client.register(email, password, display_name);
     clients.set(who, client);
     return { user_id: session.user.id, session_id: session.session_id };
+  },
+  async sessions({ who }) {
+    return { sessions: sessions.get(who) };
   },
   async backoff() {
     return {
@@ -38,6 +44,10 @@ const actions = {
   async subscribe({ who, channel_id, after_seq }) {
     const { last_seq } = await lives.get(who).subscribe(channel_id, after_seq);
     return { last_seq };
+  },
+  async unsubscribe({ who, channel_id }) {
+    lives.get(who).unsubscribe(channel_id);
+    return {};
   },
   async send({ who, channel_id, content, id }) {
     const { seq, duplicate } = await lives.get(who).send(channel_id, content, id);

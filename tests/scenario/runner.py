@@ -17,6 +17,7 @@ Answer = dict[str, Any]
 class Runner:
     def __init__(self) -> None:
         self._clients: dict[str, Client] = {}
+        self._sessions: dict[str, list[int | None]] = {}
         self._lives: dict[str, Live] = {}
         self._events: dict[str, list[dict[str, Any]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -33,14 +34,21 @@ class Runner:
             return {"error": str(error)}
 
     async def register(self, command: Command) -> Answer:
+        sessions = self._sessions[command["who"]] = []
         client = Client(
-            command["api_url"], websocket_url=command.get("websocket_url"), client_version="1.0"
+            command["api_url"],
+            websocket_url=command.get("websocket_url"),
+            client_version="1.0",
+            on_session=lambda session: sessions.append(session["session_id"] if session else None),
         )
         session = await client.register(
             command["email"], command["password"], command["display_name"]
         )
         self._clients[command["who"]] = client
         return {"user_id": session["user"]["id"], "session_id": session["session_id"]}
+
+    async def sessions(self, command: Command) -> Answer:
+        return {"sessions": self._sessions[command["who"]]}
 
     async def backoff(self, command: Command) -> Answer:
         return {
@@ -69,6 +77,10 @@ class Runner:
         live = self._lives[command["who"]]
         joined = await live.subscribe(command["channel_id"], command.get("after_seq"))
         return {"last_seq": joined.last_seq}
+
+    async def unsubscribe(self, command: Command) -> Answer:
+        await self._lives[command["who"]].unsubscribe(command["channel_id"])
+        return {}
 
     async def send(self, command: Command) -> Answer:
         live = self._lives[command["who"]]

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import functools
 import itertools
+import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from tests.scenario.actor import Actor
+from tests.scenario.choosy_gateway import TOO_LONG, ChoosyGateway
 from tests.scenario.draining_gateway import DRAIN, EVENT_ID, DrainingGateway
+from tests.scenario.forgetful_gateway import LAST_SEQ, ForgetfulGateway
+from tests.scenario.scripted_api import SESSION_ID, Answer, ScriptedApi, error, refusal
 from tests.scenario.scripted_gateway import ScriptedGateway
 from tests.support.databases import Database
 from tests.support.processes import Processes, ServiceProcess, wait_until
@@ -18,6 +23,7 @@ from tests.support.stack import GLOBAL, PASSWORD, Gateway, Stack
 _COME_BACK = (1001, 1011, 1012, 1013, 4401, 4408, 4429, 4440, 4499)
 _SENT_WRONG = {1003: "unsupported_data", 1007: "bad_utf8", 1008: "policy", 1009: "too_big"}
 _A_PERSON_MUST_ACT = (4500, 4501, 4503, 4509, 4510, 4526, 4999)
+_SESSION_IS_OVER = ("session_revoked", "refresh_token_invalid", "refresh_token_reused")
 
 _numbers = itertools.count(1)
 
@@ -42,6 +48,10 @@ def run_all(
     sessions_end(actor, stack, gateways[1])
     every_close_code(actor, stack)
     a_drain(actor, stack)
+    a_history_that_is_refused(actor)
+    a_history_that_nobody_wants_any_more(actor)
+    one_of_many_was_wrong(actor)
+    refreshes_that_are_refused(actor)
 
 
 def full_jitter(actor: Actor) -> None:
@@ -51,11 +61,13 @@ def full_jitter(actor: Actor) -> None:
     assert 3 < max(answer["delays"]) <= 4
 
 
-def register(actor: Actor, stack: Stack, who: str, websocket_url: str) -> dict[str, Any]:
+def register(
+    actor: Actor, api: Stack | ScriptedApi, who: str, websocket_url: str
+) -> dict[str, Any]:
     answer = actor.ask(
         "register",
         who,
-        api_url=stack.api_url,
+        api_url=api.api_url,
         websocket_url=websocket_url,
         email=f"scenario-{next(_numbers)}@example.org",
         password=PASSWORD,
@@ -187,7 +199,7 @@ def every_close_code(actor: Actor, stack: Stack) -> None:
 
         sends = {}
         for code in codes:
-            register(actor, stack, f"on {code}", gateway.url(code))
+            register(actor, stack, f"on {code}", gateway.url_of(code))
             actor.ask("live", f"on {code}")
             sends[code] = actor.begin(
                 "send", f"on {code}", channel_id=GLOBAL, content="x", id=str(uuid.uuid4())
@@ -224,6 +236,83 @@ def a_drain(actor: Actor, stack: Stack) -> None:
         assert ended[-1]["code"] == 4510
         assert "error" in actor.ask("acknowledge", "Dee", event_id=EVENT_ID)
         assert len(gateway.acks) == 2
+
+
+def a_history_that_is_refused(actor: Actor) -> None:
+    """What cannot be paged in now is paged in after a reconnect."""
+    history = "GET /chat/channels/5/messages"
+    with ForgetfulGateway() as gateway, ScriptedApi() as api:
+        answers = iter([refusal(503, "unavailable"), page(5, 1, 2), page(5, 3, 4)])
+        api.answers[history] = lambda: next(answers)
+        register(actor, api, "Hal", gateway.url)
+        actor.ask("live", "Hal")
+        assert actor.ask("subscribe", "Hal", channel_id=5, after_seq=0) == {"last_seq": LAST_SEQ}
+        seen = actor.wait_for("Hal", "complete", lambda events: len(entries(events)) >= LAST_SEQ)
+        assert entries(seen) == [(seq, str(seq)) for seq in range(1, LAST_SEQ + 1)]
+        assert "offline" in [event["type"] for event in seen]
+        assert api.asked[history] == 3
+        actor.ask("close", "Hal")
+
+
+def a_history_that_nobody_wants_any_more(actor: Actor) -> None:
+    """Whoever leaves a channel while it is paged in gets no more of it; the connection goes on."""
+    history, go = "GET /chat/channels/5/messages", threading.Event()
+    with ForgetfulGateway() as gateway, ScriptedApi() as api:
+
+        def in_time() -> Answer:
+            go.wait(30)
+            return page(5, 1, 2)
+
+        api.answers[history] = in_time
+        register(actor, api, "Ida", gateway.url)
+        actor.ask("live", "Ida")
+        actor.ask("subscribe", "Ida", channel_id=5, after_seq=0)
+        wait_until(lambda: api.asked[history] == 1, "the first page")
+        actor.ask("unsubscribe", "Ida", channel_id=5)
+        go.set()
+        assert actor.ask("subscribe", "Ida", channel_id=6) == {"last_seq": LAST_SEQ}
+        assert api.asked[history] == 1
+        assert entries(actor.events("Ida")) == []
+        actor.ask("close", "Ida")
+
+
+def one_of_many_was_wrong(actor: Actor) -> None:
+    """Refused is what the socket was closed on, and not what went with it and may be stored."""
+    contents = ["before", "x" * TOO_LONG, "after", "last"]
+    with ChoosyGateway(patience=len(contents)) as gateway, ScriptedApi() as api:
+        register(actor, api, "Joe", gateway.url)
+        actor.ask("live", "Joe")
+        sends = [actor.begin("send", "Joe", channel_id=5, content=content) for content in contents]
+        before, wrong, after, last = (actor.finish(number) for number in sends)
+        assert wrong == {"error": "too_big"}
+        acks = [{"seq": seq, "duplicate": True} for seq in (1, 2, 3)]
+        assert [before, after, last] == acks
+        assert list(gateway.stored.values()) == ["before", "after", "last"]
+        assert gateway.sent == Counter(dict.fromkeys(contents, 2))
+        actor.ask("close", "Joe")
+
+
+def refreshes_that_are_refused(actor: Actor) -> None:
+    """The app keeps its refresh token until Gatehouse itself says that it is good for nothing."""
+    with ScriptedApi() as api:
+        api.answers["GET /auth/me"] = lambda: refusal(401, "token_expired")
+        register(actor, api, "Kim", "")
+        for of_a_proxy in ("log in to the network first", {"code": 401}):
+            api.answers["POST /auth/refresh"] = functools.partial(error, 401, of_a_proxy)
+            assert actor.ask("call", "Kim", path="/auth/me") == {"error": "unexpected_answer"}
+        for status, code in ((401, "drained"), (429, "rate_limited")):
+            api.answers["POST /auth/refresh"] = functools.partial(refusal, status, code)
+            assert actor.ask("call", "Kim", path="/auth/me") == {"error": code}
+        assert actor.ask("sessions", "Kim") == {"sessions": [SESSION_ID]}
+        for over, code in enumerate(_SESSION_IS_OVER, 1):
+            api.answers["POST /auth/refresh"] = functools.partial(refusal, 401, code)
+            assert actor.ask("call", "Kim", path="/auth/me") == {"error": code}
+            assert actor.ask("sessions", "Kim") == {"sessions": [SESSION_ID] + [None] * over}
+
+
+def page(channel_id: int, *seqs: int) -> Answer:
+    log = [{"channel_id": channel_id, "seq": seq, "content": str(seq)} for seq in seqs]
+    return 200, {"entries": [{"type": "message", **entry} for entry in log]}
 
 
 def stored_in(stack: Stack) -> list[tuple[int, str]]:

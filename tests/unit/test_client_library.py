@@ -195,10 +195,44 @@ class TestOutbox:
             outbox = Outbox()
             carried, not_yet = outbox.add(1, "long", "id-1"), outbox.add(1, "next", "id-2")
             carried.is_written = True
-            outbox.fail_written("too_big", "")
+            outbox.blame_written("too_big", "")
             with pytest.raises(SendRefused, match="too_big"):
                 await carried.outcome
             assert outbox.reconnected() == [not_yet]
+
+        run(scenario())
+
+    def test_of_several_the_one_that_the_socket_was_closed_on_is_found_out(self) -> None:
+        async def scenario() -> None:
+            outbox = Outbox()
+            short, long, never = (outbox.add(1, name, name) for name in ("short", "long", "never"))
+            short.is_written = long.is_written = True
+            outbox.blame_written("too_big", "")
+            assert outbox.reconnected() == [short, long, never]
+            assert [one.is_suspect for one in (short, long, never)] == [True, True, False]
+            short.is_written = True
+            outbox.acknowledged({"client_msg_id": "short", "seq": 7})
+            assert short.answered.is_set()
+            long.is_written = True
+            outbox.blame_written("too_big", "")
+            with pytest.raises(SendRefused, match="too_big"):
+                await long.outcome
+            assert outbox.reconnected() == [never]
+
+        run(scenario())
+
+    def test_whoever_waits_for_an_answer_is_woken_by_any_and_when_it_is_given_up(self) -> None:
+        async def scenario() -> None:
+            outbox = Outbox()
+            away = {"code": "unavailable", "message": ""}
+            later, given_up = outbox.add(1, "", "later"), outbox.add(1, "", "given up")
+            later.is_written = True
+            assert outbox.refused({"client_msg_id": "later", **away}) is not None
+            outbox.forget(given_up)
+            assert later.answered.is_set()
+            assert given_up.answered.is_set()
+            outbox.blame_written("too_big", "")  # an answer was given: it was not this one
+            assert not later.is_suspect
 
         run(scenario())
 
