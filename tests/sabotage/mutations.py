@@ -50,6 +50,18 @@ MUTATIONS = (
     *MUTATIONS_OF_THE_FLOOR,
     *MUTATIONS_OF_THE_GATEWAY,
     *MUTATIONS_OF_THE_SOCKET,
+    # Sessions by the thousand
+    Mutation(
+        "quadratic-end-of-sessions",
+        _FOUNDATION,
+        "CREATE FUNCTION on_sessions_updated() RETURNS trigger\nLANGUAGE plpgsql\n"
+        "SECURITY DEFINER\nSET search_path = pg_catalog, public, pg_temp\n"
+        "SET enable_nestloop = off\n",
+        "CREATE FUNCTION on_sessions_updated() RETURNS trigger\nLANGUAGE plpgsql\n"
+        "SECURITY DEFINER\nSET search_path = pg_catalog, public, pg_temp\n",
+        ("tests/db/test_session_ends.py",),
+        "a plan made for the end of one session does not serve for that of all",
+    ),
     # Tickets
     Mutation(
         "ticket-spent-twice",

@@ -131,7 +131,7 @@ MUTATIONS_OF_THE_FLOOR = (
     Mutation(
         "disabling-wakes-nobody",
         _FOUNDATION,
-        "        WHERE n.disabled_at IS DISTINCT FROM o.disabled_at AND s.revoked_at IS NULL\n",
+        "        WHERE n.disabled_at IS DISTINCT FROM o.disabled_at\n",
         "        WHERE false\n",
         (f"{_ENDS}::TestNotices",),
         "a disabled user's sockets end at once",

@@ -257,20 +257,23 @@ CREATE FUNCTION release_new_admins() RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
+SET enable_nestloop = off
 AS $$
 DECLARE
+    v_user_ids bigint[] := ARRAY(
+        SELECT n.id FROM new_rows n JOIN old_rows o USING (id)
+        WHERE n.is_admin AND NOT o.is_admin
+    );
     v_drain publish_drain_events;
     v_session_ids bigint[];
 BEGIN
     SELECT d.* INTO v_drain FROM publish_drain_events d WHERE d.status = 'draining';
     v_session_ids := ARRAY(
-        SELECT s.id
-        FROM new_rows n
-        JOIN old_rows o ON o.id = n.id AND n.is_admin AND NOT o.is_admin
-        JOIN user_sessions s ON s.user_id = n.id
-        WHERE s.drain_event_id = v_drain.id AND s.revoked_at IS NULL
+        SELECT s.id FROM user_sessions s
+        WHERE s.user_id = ANY (v_user_ids)
+          AND s.drain_event_id = v_drain.id AND s.revoked_at IS NULL
         ORDER BY s.id
-        FOR NO KEY UPDATE OF s
+        FOR NO KEY UPDATE
     );
     -- By the clock as it is now that nothing more has to be waited for.
     IF v_session_ids <> '{}' AND v_drain.deadline > clock_timestamp() THEN
