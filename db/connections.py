@@ -54,6 +54,9 @@ NO_CONNECTION = (PoolTimeout, PoolClosed, TooManyRequests)
 FAILED = psycopg.Error  # anything that Postgres or the way to it objects to
 
 LOCK_TIMEOUT_MS = 1000
+# An act on all sessions there are takes longer than any statement of a client may.
+MASS_STATEMENT_TIMEOUT_MS = 120_000
+_ALLOW_MASS_STATEMENT = f"SET LOCAL statement_timeout = {MASS_STATEMENT_TIMEOUT_MS}"
 RETRIES = 5
 # A half-dead connection is given up within this time: keepalives find a silent peer, the user
 # timeout one that no longer acknowledges what we sent.
@@ -289,3 +292,12 @@ def probe(connection: Connection) -> None:
 
 async def probe_async(connection: AsyncConnection) -> None:
     await connection.execute("SELECT 1")
+
+
+def allow_mass_statement(connection: Connection) -> None:
+    """What comes after it in this transaction may take two minutes."""
+    connection.execute(_ALLOW_MASS_STATEMENT)
+
+
+async def allow_mass_statement_async(connection: AsyncConnection) -> None:
+    await connection.execute(_ALLOW_MASS_STATEMENT)

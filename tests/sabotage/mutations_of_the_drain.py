@@ -122,11 +122,35 @@ MUTATIONS_OF_THE_DRAIN = (
     Mutation(
         "receipts-of-a-finished-drain-change",
         _MIGRATION,
-        "        SELECT FROM publish_drain_events d WHERE d.id = NEW.drain_id"
-        " AND d.status = 'draining'\n",
-        "        SELECT FROM publish_drain_events d WHERE d.id = NEW.drain_id\n",
+        "    IF EXISTS (SELECT FROM new_rows n WHERE n.drain_id IS DISTINCT FROM v_active_id) THEN\n",
+        "    IF false THEN\n",
         (_DB,),
         "the receipts of a finished drain are frozen",
+    ),
+    Mutation(
+        "mass-acts-in-the-time-of-any-statement",
+        "db/connections.py",
+        '_ALLOW_MASS_STATEMENT = f"SET LOCAL statement_timeout = {MASS_STATEMENT_TIMEOUT_MS}"\n',
+        '_ALLOW_MASS_STATEMENT = "SELECT 1"\n',
+        (_DB,),
+        "an act on all sessions may take its time",
+    ),
+    Mutation(
+        "drain-finished-in-the-time-of-any-statement",
+        _WATCH,
+        "            async with self._pool.connection() as connection, connection.transaction():\n"
+        "                finished",
+        "            async with self._pool.connection() as connection:\n                finished",
+        (_SOCKET,),
+        "the end of a drain may take its time",
+    ),
+    Mutation(
+        "drain-finished-without-backoff",
+        _WATCH,
+        "        seconds = min(2 * self._finish_every_seconds, FINISH_EVERY_SECONDS_AT_MOST)\n",
+        "        seconds = FINISH_EVERY_SECONDS\n",
+        (_SOCKET,),
+        "an end that fails is tried again ever more rarely",
     ),
     Mutation(
         "no-finisher-after-a-restart",

@@ -546,18 +546,19 @@ BEGIN
 END;
 $$;
 
+-- Once a statement, which may be about everybody's receipt. Of drains one at most is active.
 CREATE FUNCTION refuse_change_of_finished_drain() RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
 AS $$
+DECLARE
+    v_active_id bigint := (SELECT d.id FROM publish_drain_events d WHERE d.status = 'draining');
 BEGIN
-    IF NOT EXISTS (
-        SELECT FROM publish_drain_events d WHERE d.id = NEW.drain_id AND d.status = 'draining'
-    ) THEN
+    IF EXISTS (SELECT FROM new_rows n WHERE n.drain_id IS DISTINCT FROM v_active_id) THEN
         RAISE EXCEPTION 'drains and their receipts are kept as they are';
     END IF;
-    RETURN NEW;
+    RETURN NULL;
 END;
 $$;
 
@@ -567,8 +568,12 @@ CREATE TRIGGER drains_stay BEFORE DELETE ON publish_drain_events
     FOR EACH ROW EXECUTE FUNCTION refuse_change_of_drain();
 CREATE TRIGGER no_drain_is_truncated BEFORE TRUNCATE ON publish_drain_events
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_drain();
-CREATE TRIGGER finished_receipts_stay BEFORE INSERT OR UPDATE ON publish_drain_session_audit
-    FOR EACH ROW EXECUTE FUNCTION refuse_change_of_finished_drain();
+CREATE TRIGGER finished_receipts_stay AFTER UPDATE ON publish_drain_session_audit
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_finished_drain();
+CREATE TRIGGER finished_drains_get_no_receipt AFTER INSERT ON publish_drain_session_audit
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_finished_drain();
 CREATE TRIGGER receipts_keep_their_session BEFORE UPDATE ON publish_drain_session_audit
     FOR EACH ROW
     WHEN ((OLD.drain_id, OLD.session_id) IS DISTINCT FROM (NEW.drain_id, NEW.session_id))
