@@ -28,7 +28,6 @@ _INSERT = _SQL["insert_session"]
 _INSERT_REFRESH_TOKEN = _SQL["insert_refresh_token"]
 _FIND_LIVE = _SQL["find_live_session"]
 _FIND_LIVE_AND_POLICY = _SQL["find_live_session_and_policy"]
-_TOUCH = _SQL["touch_session"]
 _LOCK_USER_OF_DRAINED = _SQL["lock_user_of_drained_session"]
 _FIND_DRAINED = _SQL["find_drained_session"]
 _IS_DRAINED = _SQL["is_session_drained"]
@@ -44,7 +43,7 @@ _REVOKE_OF_USER = _SQL["revoke_session_of_user"]
 _REVOKE_OTHERS = _SQL["revoke_other_sessions"]
 _LIST_ENDED = _SQL["list_ended_sessions"]
 _OF_ADMINS = _SQL["list_sessions_of_admins"]
-_TOUCH_MANY = _SQL["touch_sessions"]
+_TOUCH = _SQL["touch_sessions"]
 
 Address = IPv4Address | IPv6Address
 
@@ -209,7 +208,8 @@ def find_live_session_and_policy(
 
 
 def touch_session(connection: Connection, session_id: int, idle_days: int) -> None:
-    connection.execute(_TOUCH, {"session_id": session_id, "idle_days": idle_days})
+    """Its client is there. Waits for nobody: who holds the row has it left for the next time."""
+    connection.execute(_TOUCH, {"session_ids": [session_id], "idle_days": idle_days})
 
 
 def lock_session_of(connection: Connection, token: str) -> int | None:
@@ -388,7 +388,7 @@ async def touch_sessions(
 ) -> None:
     """touch_session for every session that has a socket here."""
     values = {"session_ids": list(session_ids), "idle_days": idle_days}
-    await connection.execute(_TOUCH_MANY, values)
+    await connection.execute(_TOUCH, values)
 
 
 def _spend(connection: Connection, token: str, session_id: int) -> str:
