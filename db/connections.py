@@ -58,6 +58,9 @@ LOCK_TIMEOUT_MS = 1000
 MASS_STATEMENT_TIMEOUT_MS = 120_000
 _ALLOW_MASS_STATEMENT = f"SET LOCAL statement_timeout = {MASS_STATEMENT_TIMEOUT_MS}"
 RETRIES = 5
+# A deadlock looks like a lock that somebody keeps: lock_timeout ends it, for the server looks for
+# deadlocks after a second too. The one who tries again finds the other gone, or waits once more.
+LOCKED_RETRIES = 2
 # A half-dead connection is given up within this time: keepalives find a silent peer, the user
 # timeout one that no longer acknowledges what we sent.
 _KEEPALIVE = {
@@ -186,7 +189,8 @@ async def connect_async(
 
 
 def in_transaction(pool: SyncPool, work: Callable[[Connection], T]) -> T:
-    """Runs `work` in one transaction; serialisation failures and deadlocks are tried again."""
+    """Runs `work` in one transaction; serialisation failures and deadlocks are tried again, and a
+    lock that somebody keeps is so once."""
 
     def transact(connection: Connection) -> T:
         with connection.transaction():
@@ -197,12 +201,12 @@ def in_transaction(pool: SyncPool, work: Callable[[Connection], T]) -> T:
 
 def in_autocommit(pool: SyncPool, work: Callable[[Connection], T]) -> T:
     """The same for a `work` that is one statement, or opens its own transaction."""
-    for attempt in range(RETRIES):
+    for attempt in range(1, RETRIES + 1):
         try:
             with pool.connection() as connection:
                 return work(connection)
-        except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
-            if attempt == RETRIES - 1:
+        except CONFLICTED as error:
+            if attempt >= (LOCKED_RETRIES if isinstance(error, LOCKED) else RETRIES):
                 raise
     raise AssertionError("unreachable")
 
