@@ -292,6 +292,20 @@ class TestRaces:
         assert len([one for one in begun if one is not None]) == 1
         assert people.one("SELECT count(*) FROM publish_drain_events") == 1
 
+    def test_a_start_that_waits_for_an_activation_goes_by_its_minima(
+        self, database: Database, desk: Desk, people: People
+    ) -> None:
+        ada = people.person("Ada", "1")
+        release = NewRelease("2.0", "2.0", grace_seconds=60)
+        with database.connect("api") as api, ThreadPoolExecutor(1) as pool:
+            with api.transaction():
+                activated = activate_release(api, OLGA, release, dry_run=False)
+                starting = pool.submit(desk.started, scope="outdated")
+                wait_until(lambda: people.waiting() == 1, "the drain waits")
+            drain_id = starting.result()
+        assert set(desk.outcomes(drain_id)) == {ada.session_id}
+        assert desk.drain(drain_id).release_id == activated.release.release_id
+
     def test_a_login_in_flight_is_waited_for_and_enrolled(
         self, database: Database, desk: Desk, people: People
     ) -> None:

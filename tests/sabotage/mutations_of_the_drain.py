@@ -31,6 +31,16 @@ MUTATIONS_OF_THE_DRAIN = (
         "a second start is told that a drain is active",
     ),
     Mutation(
+        "drain-by-the-policy-of-before",
+        _MIGRATION,
+        "    PERFORM pg_advisory_xact_lock(72013004);\n"
+        "    -- In a statement of its own, so that it sees what was committed while it waited.\n"
+        "    IF p_scope",
+        "    IF p_scope",
+        (_DB,),
+        "a drain goes by the policy that there is once nobody changes it",
+    ),
+    Mutation(
         "late-login-escapes",
         _MIGRATION,
         "        NEW.drain_deadline_at := v_drain.deadline;\n",
@@ -122,8 +132,8 @@ MUTATIONS_OF_THE_DRAIN = (
     Mutation(
         "receipts-of-a-finished-drain-change",
         _MIGRATION,
-        "    IF EXISTS (SELECT FROM new_rows n WHERE n.drain_id IS DISTINCT FROM v_active_id) THEN\n",
-        "    IF false THEN\n",
+        "SELECT FROM new_rows n WHERE n.drain_id IS DISTINCT FROM v_active_id",
+        "SELECT FROM new_rows n WHERE false",
         (_DB,),
         "the receipts of a finished drain are frozen",
     ),

@@ -182,6 +182,32 @@ BEGIN
 END;
 $$;
 
+-- The same without a release: outdated is whoever lies below the minima that are in force or announced,
+-- and of two operators who act at once the later one goes by what the other has just announced.
+CREATE FUNCTION start_drain_by_policy(
+    p_reason text, p_scope text, p_grace_seconds integer, p_actor text, p_request_id text
+) RETURNS TABLE (drain_id bigint, enrolled integer)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp
+AS $$
+DECLARE
+    v_policy release_policy;
+BEGIN
+    PERFORM pg_advisory_xact_lock(72013004);
+    -- In a statement of its own, so that it sees what was committed while it waited.
+    IF p_scope = 'outdated' THEN
+        SELECT p.* INTO v_policy FROM release_policy p;
+    END IF;
+    RETURN QUERY
+    SELECT s.drain_id, s.enrolled
+    FROM start_drain(
+        p_reason, p_scope, p_grace_seconds, v_policy.release_id, p_actor, p_request_id,
+        v_policy.min_supported_version, v_policy.min_supported_content_version
+    ) s;
+END;
+$$;
+
 -- One that is opened during a drain is enrolled too, whoever inserts it, when the drain would have
 -- meant it at its start. After the deadline an outdated one is dead at birth, which its opener turns
 -- into an error; a drain of everybody no longer concerns newcomers then.
