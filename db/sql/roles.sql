@@ -129,7 +129,8 @@ GRANT EXECUTE ON FUNCTION note_drain_receipts, finish_drain TO gatehouse_gateway
 
 -- Limits are touched through functions alone; events are written and never changed.
 GRANT EXECUTE ON FUNCTION reserve_attempt TO gatehouse_api;
-GRANT EXECUTE ON FUNCTION settle_attempt TO gatehouse_api, gatehouse_gateway;
+GRANT EXECUTE ON FUNCTION settle_attempt TO gatehouse_api;
+GRANT EXECUTE ON FUNCTION count_failure TO gatehouse_gateway;
 GRANT INSERT (event, request_id, user_id, session_id, ip, details) ON security_events
     TO gatehouse_api, gatehouse_gateway;
 GRANT SELECT (key, locked_until) ON rate_limits TO gatehouse_gateway;

@@ -50,6 +50,14 @@ MUTATIONS = (
     *MUTATIONS_OF_THE_FLOOR,
     *MUTATIONS_OF_THE_GATEWAY,
     *MUTATIONS_OF_THE_SOCKET,
+    Mutation(
+        "gateway-clears-failures",
+        "db/sql/roles.sql",
+        "GRANT EXECUTE ON FUNCTION count_failure TO gatehouse_gateway;\n",
+        "GRANT EXECUTE ON FUNCTION count_failure, settle_attempt TO gatehouse_gateway;\n",
+        ("tests/db/test_roles.py",),
+        "a gateway counts failures and clears none",
+    ),
     # Sessions by the thousand
     Mutation(
         "quadratic-end-of-sessions",
