@@ -27,6 +27,7 @@ from db.releases import DrainScope, NewRelease, activate_release
 from db.sessions import ClientInfo, SessionTerms, open_session, update_client_version
 from tests.support.databases import Database
 from tests.support.processes import wait_until
+from tests.support.rows_read import fill_house
 from tests.support.services import People
 
 OLGA = Operator("olga", None)
@@ -590,6 +591,17 @@ class TestAnActOnAllSessions:
             with api.transaction():
                 act(api)
             assert api.execute("SHOW statement_timeout").fetchone() == ("200ms",)
+
+    def test_the_end_for_twenty_thousand_fits_into_any_statement(
+        self, database: Database, desk: Desk, people: People
+    ) -> None:
+        fill_house(people.owner, 20_000)
+        people.owner.execute("ANALYZE user_sessions")  # of a time when there was no drain
+        drain_id = desk.started(grace=0)
+        with database.connect("gateway") as gateway:
+            gateway.execute("SET statement_timeout = '5s'")
+            gateway.execute("SELECT finish_drain('test', 0)")
+        assert desk.drain(drain_id).revoked == 20_000
 
     def test_of_a_gateway_has_its_time(
         self, database: Database, desk: Desk, people: People

@@ -138,6 +138,14 @@ MUTATIONS_OF_THE_DRAIN = (
         "the receipts of a finished drain are frozen",
     ),
     Mutation(
+        "quadratic-end-of-a-drain",
+        _MIGRATION,
+        "CREATE INDEX user_sessions_by_drain ON user_sessions (drain_event_id, id)\n",
+        "CREATE INDEX user_sessions_by_drain ON user_sessions (drain_event_id)\n",
+        (_DB,),
+        "a session of a drain is found without going through all of them",
+    ),
+    Mutation(
         "mass-acts-in-the-time-of-any-statement",
         "db/connections.py",
         '_ALLOW_MASS_STATEMENT = f"SET LOCAL statement_timeout = {MASS_STATEMENT_TIMEOUT_MS}"\n',
