@@ -54,7 +54,13 @@ NO_CONNECTION = (PoolTimeout, PoolClosed, TooManyRequests)
 FAILED = psycopg.Error  # anything that Postgres or the way to it objects to
 
 LOCK_TIMEOUT_MS = 1000
+# An act on all sessions there are takes longer than any statement of a client may.
+MASS_STATEMENT_TIMEOUT_MS = 120_000
+_ALLOW_MASS_STATEMENT = f"SET LOCAL statement_timeout = {MASS_STATEMENT_TIMEOUT_MS}"
 RETRIES = 5
+# A deadlock looks like a lock that somebody keeps: lock_timeout ends it, for the server looks for
+# deadlocks after a second too. The one who tries again finds the other gone, or waits once more.
+LOCKED_RETRIES = 2
 # A half-dead connection is given up within this time: keepalives find a silent peer, the user
 # timeout one that no longer acknowledges what we sent.
 _KEEPALIVE = {
@@ -183,7 +189,8 @@ async def connect_async(
 
 
 def in_transaction(pool: SyncPool, work: Callable[[Connection], T]) -> T:
-    """Runs `work` in one transaction; serialisation failures and deadlocks are tried again."""
+    """Runs `work` in one transaction; serialisation failures and deadlocks are tried again, and a
+    lock that somebody keeps is so once."""
 
     def transact(connection: Connection) -> T:
         with connection.transaction():
@@ -194,12 +201,12 @@ def in_transaction(pool: SyncPool, work: Callable[[Connection], T]) -> T:
 
 def in_autocommit(pool: SyncPool, work: Callable[[Connection], T]) -> T:
     """The same for a `work` that is one statement, or opens its own transaction."""
-    for attempt in range(RETRIES):
+    for attempt in range(1, RETRIES + 1):
         try:
             with pool.connection() as connection:
                 return work(connection)
-        except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
-            if attempt == RETRIES - 1:
+        except CONFLICTED as error:
+            if attempt >= (LOCKED_RETRIES if isinstance(error, LOCKED) else RETRIES):
                 raise
     raise AssertionError("unreachable")
 
@@ -289,3 +296,12 @@ def probe(connection: Connection) -> None:
 
 async def probe_async(connection: AsyncConnection) -> None:
     await connection.execute("SELECT 1")
+
+
+def allow_mass_statement(connection: Connection) -> None:
+    """What comes after it in this transaction may take two minutes."""
+    connection.execute(_ALLOW_MASS_STATEMENT)
+
+
+async def allow_mass_statement_async(connection: AsyncConnection) -> None:
+    await connection.execute(_ALLOW_MASS_STATEMENT)

@@ -15,6 +15,7 @@ from psycopg.rows import class_row
 
 from db import queries
 from db.audit import Head
+from db.connections import allow_mass_statement, allow_mass_statement_async
 from db.operators import Operator
 from rules import log_lines
 
@@ -87,6 +88,7 @@ def start_drain(
         "actor": by.name,
         "request_id": log_lines.request_id.get(),
     }
+    allow_mass_statement(connection)
     row = connection.execute(_START, values).fetchone()
     return None if row is None else int(row[0])
 
@@ -102,6 +104,7 @@ def cancel_drain(
         "request_id": log_lines.request_id.get(),
         "ip": by.ip,
     }
+    allow_mass_statement(connection)
     row = connection.execute(_CANCEL, values).fetchone()
     assert row is not None  # noqa: S101 - the function returns one row
     verdict, audit_id, audit_hash = row
@@ -167,6 +170,7 @@ async def finish_drain(
     Sockets that are still open are waited for, `linger_seconds` after the deadline at the most.
     """
     values = {"instance_id": instance_id, "linger_seconds": linger_seconds}
+    await allow_mass_statement_async(connection)
     cursor = await connection.execute(_FINISH, values)
     row = await cursor.fetchone()
     return None if row is None else (int(row[0]), Head(row[1], bytes(row[2])))

@@ -55,7 +55,8 @@ async def forget_messages(
 ) -> tuple[int, int] | None:
     """The oldest entries of the first channel after this one that has any that are too old.
 
-    (channel id, how many went), or None when no channel is left.
+    (channel id, how many went), or None when no channel is left. Where 0 went, that is only how far
+    the step has looked.
     """
     values = {"age_days": age_days, "after_channel_id": after_channel_id, "limit": limit}
     async with connection.cursor(row_factory=class_row(ForgottenMessages)) as cursor:

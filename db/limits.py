@@ -21,6 +21,7 @@ from rules.client_address import Network
 _SQL = queries.load("limits")
 _RESERVE = _SQL["reserve_attempt"]
 _SETTLE = _SQL["settle_attempt"]
+_COUNT_FAILURE = _SQL["count_failure"]
 _LIST_LOCKED_ADDRESSES = _SQL["list_locked_addresses"]
 _KNOWN_NETWORK = _SQL["has_logged_in_from_network"]
 
@@ -88,14 +89,12 @@ def settle(
     lockout: Lockout,
 ) -> list[LockedSubject]:
     """Says what the attempt came to; the subjects that are locked out by it are returned."""
-    values = _settlement(
-        maxima,
-        window_seconds,
-        reserved_slice=reservation.slice,
-        outcome=outcome,
-        clear=clear,
-        lockout=lockout,
-    )
+    values = {
+        **_counted(maxima, window_seconds, lockout),
+        "slice": reservation.slice,
+        "outcome": outcome,
+        "clear_keys": list(clear),
+    }
     with connection.cursor(row_factory=class_row(LockedSubject)) as cursor:
         return cursor.execute(_SETTLE, values).fetchall()
 
@@ -104,16 +103,8 @@ async def count_failure(
     connection: AsyncConnection, maxima: Mapping[str, int], window_seconds: int, lockout: Lockout
 ) -> list[LockedSubject]:
     """A failure that nothing was reserved for; the subjects that it locks out are returned."""
-    values = _settlement(
-        maxima,
-        window_seconds,
-        reserved_slice=None,
-        outcome=Outcome.FAILURE,
-        clear=(),
-        lockout=lockout,
-    )
     async with connection.cursor(row_factory=class_row(LockedSubject)) as cursor:
-        await cursor.execute(_SETTLE, values)
+        await cursor.execute(_COUNT_FAILURE, _counted(maxima, window_seconds, lockout))
         return await cursor.fetchall()
 
 
@@ -124,22 +115,11 @@ async def list_locked_addresses(connection: AsyncConnection) -> list[LockedSubje
         return await cursor.fetchall()
 
 
-def _settlement(
-    maxima: Mapping[str, int],
-    window_seconds: int,
-    *,
-    reserved_slice: int | None,
-    outcome: Outcome,
-    clear: Collection[str],
-    lockout: Lockout,
-) -> dict[str, Any]:
+def _counted(maxima: Mapping[str, int], window_seconds: int, lockout: Lockout) -> dict[str, Any]:
     return {
         "keys": list(maxima.keys()),
         "maxima": list(maxima.values()),
         "window_seconds": window_seconds,
-        "slice": reserved_slice,
-        "outcome": outcome,
-        "clear_keys": list(clear),
         "lockout_seconds": lockout.seconds,
         "lockout_max_seconds": lockout.max_seconds,
     }

@@ -16,6 +16,7 @@ from psycopg.rows import class_row
 
 from db import queries
 from db.audit import Head
+from db.connections import allow_mass_statement
 from rules import log_lines
 from rules.client_address import Address, Network
 from rules.limit_subjects import LOGIN_FROM_IP, chat_of_account, login_to_account
@@ -64,6 +65,7 @@ def revoke_sessions(
     # asdict would take the network apart.
     chosen = {name: getattr(selector, name) for name in Selector.__slots__}
     values = {**_by(by), "reason": reason, "dry_run": dry_run, **chosen}
+    allow_mass_statement(connection)
     row = connection.execute(_REVOKE, values).fetchone()
     assert row is not None  # noqa: S101 - the function returns one row
     matched, revoked, audit_id, audit_hash = row

@@ -18,6 +18,7 @@ from psycopg.rows import class_row, dict_row
 
 from db import queries
 from db.audit import Head
+from db.connections import allow_mass_statement
 from db.operators import Operator
 from rules import log_lines
 from rules.versions import ReleasePolicy
@@ -153,6 +154,7 @@ def activate_release(
     connection: Connection, by: Operator, new: NewRelease, *, dry_run: bool
 ) -> Outcome:
     """activated, regression, minimum_above_latest, or drain_in_progress."""
+    allow_mass_statement(connection)
     return _done(connection, _ACTIVATE, by, {**asdict(new), "dry_run": dry_run})
 
 

@@ -28,7 +28,6 @@ _INSERT = _SQL["insert_session"]
 _INSERT_REFRESH_TOKEN = _SQL["insert_refresh_token"]
 _FIND_LIVE = _SQL["find_live_session"]
 _FIND_LIVE_AND_POLICY = _SQL["find_live_session_and_policy"]
-_TOUCH = _SQL["touch_session"]
 _LOCK_USER_OF_TOKEN = _SQL["lock_user_of_refresh_token"]
 _LOCK_ANY_USER = _SQL["lock_user"]
 _LOCK_BESIDE_DRAINED = _SQL["lock_sessions_beside_drained_one"]
@@ -46,7 +45,7 @@ _REVOKE_OF_USER = _SQL["revoke_session_of_user"]
 _REVOKE_OTHERS = _SQL["revoke_other_sessions"]
 _LIST_ENDED = _SQL["list_ended_sessions"]
 _OF_ADMINS = _SQL["list_sessions_of_admins"]
-_TOUCH_MANY = _SQL["touch_sessions"]
+_TOUCH = _SQL["touch_sessions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +214,8 @@ def find_live_session_and_policy(
 
 
 def touch_session(connection: Connection, session_id: int, idle_days: int) -> None:
-    connection.execute(_TOUCH, {"session_id": session_id, "idle_days": idle_days})
+    """Its client is there. Waits for nobody: who holds the row has it left for the next time."""
+    connection.execute(_TOUCH, {"session_ids": [session_id], "idle_days": idle_days})
 
 
 def lock_session_of(connection: Connection, token: str) -> int | None:
@@ -396,7 +396,7 @@ async def touch_sessions(
 ) -> None:
     """touch_session for every session that has a socket here."""
     values = {"session_ids": list(session_ids), "idle_days": idle_days}
-    await connection.execute(_TOUCH_MANY, values)
+    await connection.execute(_TOUCH, values)
 
 
 def _spend(connection: Connection, token: str, session_id: int) -> str:

@@ -45,6 +45,9 @@ SPREAD_SECONDS = 1.5
 # Every gateway has closed its sockets and written its receipts by then.
 FINISH_AFTER_SECONDS = SPREAD_SECONDS + 1.0
 FINISH_EVERY_SECONDS = 0.5
+# An attempt that fails may have kept logins waiting: each time the next one comes after twice the
+# time, up to this.
+FINISH_EVERY_SECONDS_AT_MOST = 30.0
 # A socket that somebody reports and nobody closes, of a gateway that hangs.
 LINGER_SECONDS = 10
 
@@ -97,7 +100,8 @@ class DrainWatch:
         self._warning_seconds = sorted(warning_seconds)
         self._known: _Known | None = None
         self._receipts: dict[int, _Receipts] = {}
-        self._finish_tried_at = 0.0
+        self._finish_at = 0.0  # not before this monotonic time
+        self._finish_every_seconds = FINISH_EVERY_SECONDS
         # Sessions whose drain has passed though no drain that we know of holds them.
         self._has_strays = False
         # Counts the looks while there is a drain, for who is just being admitted.
@@ -246,9 +250,8 @@ class DrainWatch:
         if (
             known is not None
             and known.deadline_at + FINISH_AFTER_SECONDS <= now
-            and self._finish_tried_at + FINISH_EVERY_SECONDS <= now
+            and self._finish_at <= now
         ):
-            self._finish_tried_at = now
             await self._finish()
 
     def _warn(self, known: _Known, now: float) -> None:
@@ -277,8 +280,14 @@ class DrainWatch:
                 self._receipts_of(connection.drain_id).closed.add(connection.session_id)
 
     async def _finish(self) -> None:
-        async with self._pool.connection() as connection:
-            finished = await finish_drain(connection, self._instance_id, LINGER_SECONDS)
+        seconds = min(2 * self._finish_every_seconds, FINISH_EVERY_SECONDS_AT_MOST)
+        try:
+            async with self._pool.connection() as connection, connection.transaction():
+                finished = await finish_drain(connection, self._instance_id, LINGER_SECONDS)
+            seconds = FINISH_EVERY_SECONDS
+        finally:
+            self._finish_every_seconds = seconds
+            self._finish_at = time.monotonic() + seconds
         if finished is not None:
             drain_id, head = finished
             logger.info("drain %d is completed", drain_id)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
+from typing import Any
 
 from db.connections import FAILED, UNAVAILABLE, AsyncPool
 from db.housekeeping import Busy, Chore, forget, forget_messages
@@ -48,19 +50,16 @@ class Housekeeping:
         # Gateways that were started together do not knock together.
         await asyncio.sleep(random.uniform(0, FIRST_ROUND_WITHIN_SECONDS))  # noqa: S311 - jitter
         while True:
-            try:
+            with suppress(Busy):  # it is being done
                 await self._round()
-            except Busy:
-                pass  # it is being done
-            except (FAILED, *UNAVAILABLE) as error:
-                logger.warning("housekeeping waits: %s", type(error).__name__)
             await asyncio.sleep(ROUND_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
     async def _round(self) -> None:
-        if self._chat_days:
-            _tell("messages", await self._forget_messages())
+        """Whatever cannot be done now leaves the others their turn."""
         for chore, age in self._ages.items():
-            _tell(chore.name.lower(), await self._do(chore, age))
+            await _attempt(chore.name.lower(), self._do(chore, age))
+        if self._chat_days:
+            await _attempt("messages", self._forget_messages())
 
     async def _do(self, chore: Chore, age: int) -> int:
         total = 0
@@ -88,6 +87,11 @@ class Housekeeping:
             await asyncio.sleep(PAUSE_SECONDS)
 
 
-def _tell(what: str, forgotten: int) -> None:
-    if forgotten:
-        logger.info("housekeeping: %d rows of %s are forgotten", forgotten, what)
+async def _attempt(what: str, work: Coroutine[Any, Any, int]) -> None:
+    try:
+        forgotten = await work
+    except (FAILED, *UNAVAILABLE) as error:
+        logger.warning("housekeeping: %s wait: %s", what, type(error).__name__)
+    else:
+        if forgotten:
+            logger.info("housekeeping: %d rows of %s are forgotten", forgotten, what)

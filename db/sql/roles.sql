@@ -121,15 +121,16 @@ GRANT SELECT (drain_id, session_id, user_id, client_version, client_content_vers
 GRANT SELECT (min_version, min_content_version) ON publish_drain_events TO gatehouse_api;
 GRANT SELECT (session_id, user_id, drain_event_id, drain_deadline_at) ON drained_sessions
     TO gatehouse_api;
-GRANT EXECUTE ON FUNCTION note_client_version, start_drain, cancel_drain, drain_counts, is_outdated,
-    version_key TO gatehouse_api;
+GRANT EXECUTE ON FUNCTION note_client_version, start_drain_by_policy, cancel_drain, drain_counts,
+    is_outdated, version_key TO gatehouse_api;
 GRANT SELECT (id, status, reason, deadline) ON publish_drain_events TO gatehouse_gateway;
 GRANT SELECT (drain_event_id) ON user_sessions TO gatehouse_gateway;
 GRANT EXECUTE ON FUNCTION note_drain_receipts, finish_drain TO gatehouse_gateway;
 
 -- Limits are touched through functions alone; events are written and never changed.
 GRANT EXECUTE ON FUNCTION reserve_attempt TO gatehouse_api;
-GRANT EXECUTE ON FUNCTION settle_attempt TO gatehouse_api, gatehouse_gateway;
+GRANT EXECUTE ON FUNCTION settle_attempt TO gatehouse_api;
+GRANT EXECUTE ON FUNCTION count_failure TO gatehouse_gateway;
 GRANT INSERT (event, request_id, user_id, session_id, ip, details) ON security_events
     TO gatehouse_api, gatehouse_gateway;
 GRANT SELECT (key, locked_until) ON rate_limits TO gatehouse_gateway;

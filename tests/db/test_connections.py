@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -14,6 +17,7 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 
 from db.connections import (
     CONFLICTED,
+    LOCKED_RETRIES,
     RETRIES,
     UNAVAILABLE,
     SyncPool,
@@ -31,6 +35,7 @@ from scripts.embedded_postgres import EmbeddedPostgres
 from tests.support.databases import Database
 from tests.support.ports import free_port
 from tests.support.processes import wait_until
+from tests.support.services import People
 
 WRONG = "not the password"
 
@@ -315,16 +320,43 @@ class TestTransactions:
             emails = owner.execute("SELECT email FROM users").fetchall()
         assert emails == [(f"{RETRIES - 1}@example.org",)]
 
-    def test_a_conflict_that_stays_is_raised_in_the_end(self, pool: SyncPool) -> None:
+    @pytest.mark.parametrize(
+        ("sqlstate", "most"), [("40001", RETRIES), ("40P01", RETRIES), ("55P03", LOCKED_RETRIES)]
+    )
+    def test_a_conflict_that_stays_is_raised_in_the_end(
+        self, pool: SyncPool, sqlstate: str, most: int
+    ) -> None:
         tries = []
 
         def work(connection: Connection) -> None:
             tries.append(1)
-            connection.execute("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$")
+            connection.execute(f"DO $$ BEGIN RAISE SQLSTATE '{sqlstate}'; END $$")
 
-        with pytest.raises(psycopg.errors.SerializationFailure):
+        with pytest.raises(CONFLICTED):
             in_transaction(pool, work)
-        assert len(tries) == RETRIES
+        assert len(tries) == most
+
+    def test_a_deadlock_ends_well_for_both(self, pool: SyncPool, database: Database) -> None:
+        both_hold_one = threading.Barrier(2)
+        tries: list[int] = []
+
+        def work(connection: Connection, mine: int, other: int) -> None:
+            tries.append(mine)
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (mine,))
+            if tries.count(mine) == 1:
+                both_hold_one.wait(10)
+                if mine == 2:  # which therefore waits for a moment longer
+                    wait_until(lambda: people.waiting() == 1, "the first one waits")
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (other,))
+
+        with People(database) as people, ThreadPoolExecutor(2) as threads:
+            ends = [
+                threads.submit(in_transaction, pool, partial(work, mine=mine, other=other))
+                for mine, other in ((1, 2), (2, 1))
+            ]
+            for end in ends:
+                end.result()
+        assert sorted(tries) == [1, 1, 2]
 
     def test_any_other_error_ends_it_at_once_and_undoes_it(self, pool: SyncPool) -> None:
         tries = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import threading
 import time
@@ -13,11 +14,20 @@ import psycopg
 import pytest
 
 from db.audit import verify
-from db.drains import Drain, cancel_drain, find_drain, list_receipts, start_drain
-from db.operators import Operator, UserAct, act_on_user
+from db.drains import (
+    Drain,
+    cancel_drain,
+    find_drain,
+    finish_drain,
+    list_receipts,
+    start_drain,
+)
+from db.operators import Operator, Selector, UserAct, act_on_user, revoke_sessions
+from db.releases import DrainScope, NewRelease, activate_release
 from db.sessions import ClientInfo, SessionTerms, open_session, update_client_version
 from tests.support.databases import Database
 from tests.support.processes import wait_until
+from tests.support.rows_read import fill_house
 from tests.support.services import People
 
 OLGA = Operator("olga", None)
@@ -283,6 +293,20 @@ class TestRaces:
         assert len([one for one in begun if one is not None]) == 1
         assert people.one("SELECT count(*) FROM publish_drain_events") == 1
 
+    def test_a_start_that_waits_for_an_activation_goes_by_its_minima(
+        self, database: Database, desk: Desk, people: People
+    ) -> None:
+        ada = people.person("Ada", "1")
+        release = NewRelease("2.0", "2.0", grace_seconds=60)
+        with database.connect("api") as api, ThreadPoolExecutor(1) as pool:
+            with api.transaction():
+                activated = activate_release(api, OLGA, release, dry_run=False)
+                starting = pool.submit(desk.started, scope="outdated")
+                wait_until(lambda: people.waiting() == 1, "the drain waits")
+            drain_id = starting.result()
+        assert set(desk.outcomes(drain_id)) == {ada.session_id}
+        assert desk.drain(drain_id).release_id == activated.release.release_id
+
     def test_a_login_in_flight_is_waited_for_and_enrolled(
         self, database: Database, desk: Desk, people: People
     ) -> None:
@@ -521,3 +545,76 @@ class TestCancelling:
         assert desk.cancel(drain_id) == "too_late"
         assert not desk.lives(ada.session_id)
         assert desk.cancel(drain_id + 1) == "unknown"
+
+
+def revoke(api: psycopg.Connection) -> None:
+    assert revoke_sessions(api, OLGA, "a leak", Selector(all=True), dry_run=False).revoked == 1
+
+
+def start(api: psycopg.Connection) -> None:
+    assert start_drain(api, OLGA, "a release", scope="all", grace_seconds=60) is not None
+
+
+def cancel(api: psycopg.Connection) -> None:
+    assert cancel_drain(api, OLGA, None, 1)[0] == "cancelled"
+
+
+def activate(api: psycopg.Connection) -> None:
+    release = NewRelease("2.0", grace_seconds=60, drain=DrainScope.ALL)
+    assert activate_release(api, OLGA, release, dry_run=False).enrolled == 1
+
+
+def slow_down(people: People) -> None:
+    people.owner.execute(
+        "CREATE FUNCTION take_time() RETURNS trigger LANGUAGE plpgsql"
+        " AS 'BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END'"
+    )
+    people.owner.execute(
+        "CREATE TRIGGER takes_time AFTER UPDATE ON user_sessions"
+        " FOR EACH STATEMENT EXECUTE FUNCTION take_time()"
+    )
+
+
+class TestAnActOnAllSessions:
+    """It may take longer than any other statement, for there may be many."""
+
+    @pytest.mark.parametrize("act", [revoke, start, cancel, activate])
+    def test_of_an_operator_has_its_time_and_the_next_statement_has_not(
+        self, database: Database, desk: Desk, people: People, act: Callable[..., None]
+    ) -> None:
+        people.person()
+        if act is cancel:
+            desk.started()
+        slow_down(people)
+        with database.connect("api") as api:
+            api.execute("SET statement_timeout = 200")
+            with api.transaction():
+                act(api)
+            assert api.execute("SHOW statement_timeout").fetchone() == ("200ms",)
+
+    def test_the_end_for_twenty_thousand_fits_into_any_statement(
+        self, database: Database, desk: Desk, people: People
+    ) -> None:
+        fill_house(people.owner, 20_000)
+        people.owner.execute("ANALYZE user_sessions")  # of a time when there was no drain
+        drain_id = desk.started(grace=0)
+        with database.connect("gateway") as gateway:
+            gateway.execute("SET statement_timeout = '5s'")
+            gateway.execute("SELECT finish_drain('test', 0)")
+        assert desk.drain(drain_id).revoked == 20_000
+
+    def test_of_a_gateway_has_its_time(
+        self, database: Database, desk: Desk, people: People
+    ) -> None:
+        people.person()
+        drain_id = desk.started(grace=0)
+        slow_down(people)
+
+        async def finish() -> None:
+            async with await psycopg.AsyncConnection.connect(
+                database.conninfo("gateway"), options="-c statement_timeout=200"
+            ) as gateway:
+                assert await finish_drain(gateway, "test", 0) is not None
+
+        asyncio.run(finish())
+        assert desk.drain(drain_id).status == "completed"

@@ -206,6 +206,18 @@ class TestMessages:
         house.people.fill(ada, old, 1, "and on")
         assert house.people.stored(old) == [(8, "and on")]
 
+    def test_a_step_looks_at_a_thousand_channels(self, house: House) -> None:
+        house.run(
+            "INSERT INTO chat_channels (kind) SELECT 'group' FROM generate_series(1, %s)", 2_100
+        )
+        ada = house.people.person()
+        old = house.people.channel(ada)
+        house.aged_messages(3, 8, ada, old)
+        assert house.forget_messages(7) == (1_000, 0)
+        assert house.forget_messages(7, 1_000) == (2_000, 0)
+        assert house.forget_messages(7, 2_000) == (old, 3)
+        assert house.forget_messages(7, 2_000) is None
+
     def test_no_age_takes_what_is_younger_than_a_day(self, house: House) -> None:
         ada = house.people.person()
         house.people.fill(ada, 1, 3, "of today")

@@ -118,6 +118,7 @@ FORBIDDEN: dict[Who, list[str]] = {
     ],
     "gateway": [
         *FORBIDDEN_TO_BOTH,
+        "SELECT settle_attempt('{x}', '{1}', 10, NULL, 'success', '{x}', 1, 1)",
         "SELECT * FROM security_events",
         "SELECT * FROM admin_action_audit",
         "SELECT append_audit('x', 'x', NULL, NULL, NULL, NULL, NULL)",

@@ -33,8 +33,9 @@ from db.sessions import (
     touch_sessions,
 )
 from db.users import User, find_user, insert_user, replace_password_hash
-from tests.support.databases import Database
+from tests.support.databases import Database, Who
 from tests.support.processes import wait_until
+from tests.support.rows_read import fill_house
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 NOBODY = ClientInfo(ip=None, user_agent=None, version=None, content_version=None)
@@ -285,6 +286,25 @@ class TestEnding:
 
         with ThreadPoolExecutor(4) as threads:
             assert sum(threads.map(end, range(4))) == 10
+
+
+@pytest.mark.parametrize(
+    ("who", "change"),
+    [
+        ("api", "UPDATE user_sessions SET revoked_at = now()"),
+        ("owner", "UPDATE users SET disabled_at = now()"),
+        ("owner", "UPDATE users SET is_admin = true"),
+    ],
+)
+def test_what_was_done_to_one_before_is_done_to_twenty_thousand_in_time(
+    database: Database, owner: Connection, who: Who, change: str
+) -> None:
+    fill_house(owner, people=20_000)
+    first = owner.execute("SELECT min(id) FROM users").fetchone()
+    with database.connect(who) as used:
+        used.execute("SET statement_timeout = '5s'")  # the services' own
+        assert used.execute(f"{change} WHERE id = %s", first).rowcount == 1
+        assert used.execute(f"{change} WHERE id <> %s", first).rowcount == 19_999
 
 
 def enable(connection: Connection, user: User) -> None:

@@ -108,6 +108,17 @@ class TestWhetherASessionLives:
             touch_session(api, session.id, 28)
             assert owner.execute(idle_end).fetchone() != before
 
+    def test_a_touch_does_not_wait_for_somebody_who_holds_the_session(
+        self, api: Connection, ann: User, database: Database
+    ) -> None:
+        session = log_in(api, ann)
+        api.execute("SET statement_timeout = '1s'")
+        with database.connect() as owner:
+            owner.execute("UPDATE user_sessions SET last_seen_at = now() - interval '61 s'")
+            with owner.transaction():
+                owner.execute("SELECT FROM user_sessions FOR UPDATE")
+                touch_session(api, session.id, 28)
+
 
 class TestOpening:
     def test_a_hash_that_was_replaced_meanwhile_opens_nothing(

@@ -328,6 +328,45 @@ class TestAtTheDeadline:
         assert announced == 1
 
 
+class TestTheEnd:
+    def test_that_takes_longer_than_a_statement_may_comes_all_the_same(
+        self, database: Database, people: People, start_gateway: StartGateway
+    ) -> None:
+        people.person()
+        people.owner.execute(
+            "CREATE FUNCTION take_time() RETURNS trigger LANGUAGE plpgsql"
+            " AS 'BEGIN PERFORM pg_sleep(0.6); RETURN NULL; END'"
+        )
+        people.owner.execute(
+            "CREATE TRIGGER takes_time AFTER UPDATE OF drained_at ON user_sessions"
+            " FOR EACH STATEMENT EXECUTE FUNCTION take_time()"
+        )
+        start_gateway(database, DB_STATEMENT_TIMEOUT_MS="300")
+        drain_id = start(database, grace=0)
+        wait_until(lambda: status(people, drain_id) == "completed", "it is completed", 10)
+
+    def test_that_fails_is_tried_again_ever_more_rarely(
+        self, database: Database, people: People, start_gateway: StartGateway
+    ) -> None:
+        people.person()
+        people.owner.execute("REVOKE EXECUTE ON FUNCTION finish_drain FROM gatehouse_gateway")
+        gateway, _ = start_gateway(database)
+        drain_id = start(database, grace=0)
+
+        def failures() -> list[float]:
+            return [
+                datetime.fromisoformat(entry["time"]).timestamp()
+                for entry in gateway.log
+                if entry["message"].startswith("a drain waits for the database")
+            ]
+
+        wait_until(lambda: len(failures()) >= 4, "it has been tried", 20)
+        first, second, third, fourth = failures()[:4]
+        assert fourth - third > 2 * (second - first)
+        people.owner.execute("GRANT EXECUTE ON FUNCTION finish_drain TO gatehouse_gateway")
+        wait_until(lambda: status(people, drain_id) == "completed", "it is completed", 20)
+
+
 @dataclass(slots=True)
 class Guest:
     """A client that does what docs/clients.md asks for: comes back when its socket breaks, acks."""

@@ -87,3 +87,19 @@ def test_without_retention_no_message_goes(
     start_gateway(database)
     wait_until(lambda: old_rows(people) == 0, "it has kept house")
     assert len(people.stored(1)) == 3
+
+
+def test_what_cannot_be_forgotten_leaves_the_rest_its_turn(
+    database: Database, people: People, start_gateway: StartGateway
+) -> None:
+    people.owner.execute(
+        "REVOKE EXECUTE ON FUNCTION forget_tickets, forget_limits FROM gatehouse_gateway"
+    )
+    people.fill(people.person(), 1, 3, "of long ago")
+    people.owner.execute("UPDATE chat_messages SET created_at = 'epoch'")
+    make_old(people, "security_events", 1)
+    gateway, _ = start_gateway(database, CHAT_RETENTION_DAYS="7")
+    wait_until(lambda: old_rows(people) == 0, "events are forgotten")
+    wait_until(lambda: people.stored(1) == [], "messages are forgotten")
+    gateway.wait_for_line("housekeeping: tickets wait: InsufficientPrivilege")
+    gateway.wait_for_line("housekeeping: limits wait: InsufficientPrivilege")

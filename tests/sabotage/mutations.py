@@ -50,6 +50,26 @@ MUTATIONS = (
     *MUTATIONS_OF_THE_FLOOR,
     *MUTATIONS_OF_THE_GATEWAY,
     *MUTATIONS_OF_THE_SOCKET,
+    Mutation(
+        "gateway-clears-failures",
+        "db/sql/roles.sql",
+        "GRANT EXECUTE ON FUNCTION count_failure TO gatehouse_gateway;\n",
+        "GRANT EXECUTE ON FUNCTION count_failure, settle_attempt TO gatehouse_gateway;\n",
+        ("tests/db/test_roles.py",),
+        "a gateway counts failures and clears none",
+    ),
+    # Sessions by the thousand
+    Mutation(
+        "quadratic-end-of-sessions",
+        _FOUNDATION,
+        "CREATE FUNCTION on_sessions_updated() RETURNS trigger\nLANGUAGE plpgsql\n"
+        "SECURITY DEFINER\nSET search_path = pg_catalog, public, pg_temp\n"
+        "SET enable_nestloop = off\n",
+        "CREATE FUNCTION on_sessions_updated() RETURNS trigger\nLANGUAGE plpgsql\n"
+        "SECURITY DEFINER\nSET search_path = pg_catalog, public, pg_temp\n",
+        ("tests/db/test_session_ends.py",),
+        "a plan made for the end of one session does not serve for that of all",
+    ),
     # Tickets
     Mutation(
         "ticket-spent-twice",

@@ -31,6 +31,16 @@ MUTATIONS_OF_THE_DRAIN = (
         "a second start is told that a drain is active",
     ),
     Mutation(
+        "drain-by-the-policy-of-before",
+        _MIGRATION,
+        "    PERFORM pg_advisory_xact_lock(72013004);\n"
+        "    -- In a statement of its own, so that it sees what was committed while it waited.\n"
+        "    IF p_scope",
+        "    IF p_scope",
+        (_DB,),
+        "a drain goes by the policy that there is once nobody changes it",
+    ),
+    Mutation(
         "late-login-escapes",
         _MIGRATION,
         "        NEW.drain_deadline_at := v_drain.deadline;\n",
@@ -122,11 +132,43 @@ MUTATIONS_OF_THE_DRAIN = (
     Mutation(
         "receipts-of-a-finished-drain-change",
         _MIGRATION,
-        "        SELECT FROM publish_drain_events d WHERE d.id = NEW.drain_id"
-        " AND d.status = 'draining'\n",
-        "        SELECT FROM publish_drain_events d WHERE d.id = NEW.drain_id\n",
+        "SELECT FROM new_rows n WHERE n.drain_id IS DISTINCT FROM v_active_id",
+        "SELECT FROM new_rows n WHERE false",
         (_DB,),
         "the receipts of a finished drain are frozen",
+    ),
+    Mutation(
+        "quadratic-end-of-a-drain",
+        _MIGRATION,
+        "CREATE INDEX user_sessions_by_drain ON user_sessions (drain_event_id, id)\n",
+        "CREATE INDEX user_sessions_by_drain ON user_sessions (drain_event_id)\n",
+        (_DB,),
+        "a session of a drain is found without going through all of them",
+    ),
+    Mutation(
+        "mass-acts-in-the-time-of-any-statement",
+        "db/connections.py",
+        '_ALLOW_MASS_STATEMENT = f"SET LOCAL statement_timeout = {MASS_STATEMENT_TIMEOUT_MS}"\n',
+        '_ALLOW_MASS_STATEMENT = "SELECT 1"\n',
+        (_DB,),
+        "an act on all sessions may take its time",
+    ),
+    Mutation(
+        "drain-finished-in-the-time-of-any-statement",
+        _WATCH,
+        "            async with self._pool.connection() as connection, connection.transaction():\n"
+        "                finished",
+        "            async with self._pool.connection() as connection:\n                finished",
+        (_SOCKET,),
+        "the end of a drain may take its time",
+    ),
+    Mutation(
+        "drain-finished-without-backoff",
+        _WATCH,
+        "        seconds = min(2 * self._finish_every_seconds, FINISH_EVERY_SECONDS_AT_MOST)\n",
+        "        seconds = FINISH_EVERY_SECONDS\n",
+        (_SOCKET,),
+        "an end that fails is tried again ever more rarely",
     ),
     Mutation(
         "no-finisher-after-a-restart",

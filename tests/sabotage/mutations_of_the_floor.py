@@ -106,10 +106,18 @@ MUTATIONS_OF_THE_FLOOR = (
     Mutation(
         "conflicts-not-tried-again",
         _CONNECTIONS,
-        "            if attempt == RETRIES - 1:\n",
+        "            if attempt >= (LOCKED_RETRIES if isinstance(error, LOCKED) else RETRIES):\n",
         "            if True:\n",
         (f"{_POOL_TESTS}::TestTransactions",),
         "deadlocks and serialisation failures are retried",
+    ),
+    Mutation(
+        "deadlock-taken-for-a-lock",
+        _CONNECTIONS,
+        "            if attempt >= (LOCKED_RETRIES if isinstance(error, LOCKED) else RETRIES):\n",
+        "            if attempt == RETRIES or isinstance(error, LOCKED):\n",
+        (f"{_POOL_TESTS}::TestTransactions",),
+        "a deadlock that ends as a lock timeout is retried too",
     ),
     # The ends of sessions
     Mutation(
@@ -131,7 +139,7 @@ MUTATIONS_OF_THE_FLOOR = (
     Mutation(
         "disabling-wakes-nobody",
         _FOUNDATION,
-        "        WHERE n.disabled_at IS DISTINCT FROM o.disabled_at AND s.revoked_at IS NULL\n",
+        "        WHERE n.disabled_at IS DISTINCT FROM o.disabled_at\n",
         "        WHERE false\n",
         (f"{_ENDS}::TestNotices",),
         "a disabled user's sockets end at once",

@@ -191,6 +191,23 @@ MUTATIONS_OF_THE_GATEWAY = (
         "without retention no message goes",
     ),
     Mutation(
+        "retention-looks-at-all-channels-at-once",
+        _HOUSEKEEPING,
+        "    OFFSET 999 LIMIT 1;\n",
+        "    OFFSET 99999 LIMIT 1;\n",
+        (_HOUSE,),
+        "a step is bounded, however many channels there are",
+    ),
+    Mutation(
+        "one-failure-ends-the-round",
+        "wsgateway/housekeeping.py",
+        "    except (FAILED, *UNAVAILABLE) as error:\n        logger.warning(",
+        "    except (FAILED, *UNAVAILABLE) as error:\n        raise Busy from error\n"
+        "        logger.warning(",
+        ("tests/gateway/test_housekeeping.py",),
+        "what cannot be forgotten leaves the rest its turn",
+    ),
+    Mutation(
         "backlog-left",
         "wsgateway/housekeeping.py",
         "            if forgotten < STEP_ROWS:\n",

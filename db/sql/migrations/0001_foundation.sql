@@ -171,10 +171,14 @@ BEGIN
 END;
 $$;
 
+-- The plan that a connection made for its first statement, of one row or none, serves all that come
+-- after, of every row there is too: so the two tables of a statement are never joined by a nested
+-- loop, here and in other triggers.
 CREATE FUNCTION on_sessions_updated() RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
+SET enable_nestloop = off
 AS $$
 BEGIN
     PERFORM notify_sessions(ARRAY(
@@ -203,14 +207,18 @@ CREATE FUNCTION on_users_updated() RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
+SET enable_nestloop = off
 AS $$
+DECLARE
+    -- By itself, so that the sessions are looked up by their index.
+    v_user_ids bigint[] := ARRAY(
+        SELECT n.id FROM new_rows n JOIN old_rows o USING (id)
+        WHERE n.disabled_at IS DISTINCT FROM o.disabled_at
+    );
 BEGIN
     PERFORM notify_sessions(ARRAY(
-        SELECT s.id
-        FROM new_rows n
-        JOIN old_rows o USING (id)
-        JOIN user_sessions s ON s.user_id = n.id
-        WHERE n.disabled_at IS DISTINCT FROM o.disabled_at AND s.revoked_at IS NULL
+        SELECT s.id FROM user_sessions s
+        WHERE s.user_id = ANY (v_user_ids) AND s.revoked_at IS NULL
         ORDER BY s.id
     ));
     RETURN NULL;

@@ -269,3 +269,23 @@ BEGIN
     END IF;
 END;
 $$;
+
+-- A failure that nothing was reserved for. It is all that a gateway may say of attempts: whoever has
+-- taken one over clears nobody's failures with it.
+CREATE FUNCTION count_failure(
+    p_keys text[],
+    p_maxima integer[],
+    p_window_seconds integer,
+    p_lockout_seconds integer,
+    p_lockout_max_seconds integer
+) RETURNS TABLE (key text, seconds integer)
+LANGUAGE sql
+SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp
+AS $$
+    SELECT s.key, s.seconds
+    FROM settle_attempt(
+        p_keys, p_maxima, p_window_seconds, NULL, 'failure', '{}', p_lockout_seconds,
+        p_lockout_max_seconds
+    ) s
+$$;

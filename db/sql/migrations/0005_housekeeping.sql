@@ -173,7 +173,8 @@ END;
 $$;
 
 -- The oldest entries of one channel: the first one after p_after_channel_id that has entries which
--- are too old. Answers null when somebody else is at it, no row at all when no channel is left.
+-- are too old. A step looks at a thousand channels; where none of them has any it answers the last of
+-- them, of which nothing went. Null when somebody else is at it, no row at all when no channel is left.
 --
 -- Entries go from the beginning of the log and leave no hole: from one that somebody holds (it is
 -- just being erased) the rest waits for the next time. last_seq stays with the channel's row, so a
@@ -188,6 +189,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_before timestamptz := clock_timestamp() - make_interval(days => greatest(p_age_days, 1));
+    v_last_id bigint;
     v_channel_id bigint;
     v_count bigint;
 BEGIN
@@ -195,16 +197,22 @@ BEGIN
         RETURN QUERY SELECT NULL::bigint, NULL::bigint;
         RETURN;
     END IF;
+    SELECT c.id INTO v_last_id FROM chat_channels c
+    WHERE c.id > p_after_channel_id
+    ORDER BY c.id
+    OFFSET 999 LIMIT 1;
     SELECT c.id INTO v_channel_id
     FROM chat_channels c
     CROSS JOIN LATERAL (
         SELECT e.created_at FROM chat_messages e
         WHERE e.channel_id = c.id ORDER BY e.seq LIMIT 1
     ) oldest
-    WHERE c.id > p_after_channel_id AND oldest.created_at < v_before
+    WHERE c.id > p_after_channel_id AND c.id <= coalesce(v_last_id, 9223372036854775807)
+      AND oldest.created_at < v_before
     ORDER BY c.id
     LIMIT 1;
     IF v_channel_id IS NULL THEN
+        RETURN QUERY SELECT v_last_id, 0::bigint WHERE v_last_id IS NOT NULL;
         RETURN;
     END IF;
 

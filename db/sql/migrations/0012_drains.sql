@@ -72,7 +72,9 @@ CREATE TABLE publish_drain_session_audit (
         CHECK (outcome IN ('acked', 'closed', 'unreachable', 'cancelled'))
 );
 
-CREATE INDEX user_sessions_by_drain ON user_sessions (drain_event_id)
+-- With the id: right after a drain has begun the planner believes that it holds nobody, and looks a
+-- session of it up in here, which must not mean going through all of them.
+CREATE INDEX user_sessions_by_drain ON user_sessions (drain_event_id, id)
     WHERE drain_event_id IS NOT NULL;
 
 -- Those that a drain ended, whose refresh token may still open one new session.
@@ -182,6 +184,32 @@ BEGIN
 END;
 $$;
 
+-- The same without a release: outdated is whoever lies below the minima that are in force or announced,
+-- and of two operators who act at once the later one goes by what the other has just announced.
+CREATE FUNCTION start_drain_by_policy(
+    p_reason text, p_scope text, p_grace_seconds integer, p_actor text, p_request_id text
+) RETURNS TABLE (drain_id bigint, enrolled integer)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp
+AS $$
+DECLARE
+    v_policy release_policy;
+BEGIN
+    PERFORM pg_advisory_xact_lock(72013004);
+    -- In a statement of its own, so that it sees what was committed while it waited.
+    IF p_scope = 'outdated' THEN
+        SELECT p.* INTO v_policy FROM release_policy p;
+    END IF;
+    RETURN QUERY
+    SELECT s.drain_id, s.enrolled
+    FROM start_drain(
+        p_reason, p_scope, p_grace_seconds, v_policy.release_id, p_actor, p_request_id,
+        v_policy.min_supported_version, v_policy.min_supported_content_version
+    ) s;
+END;
+$$;
+
 -- One that is opened during a drain is enrolled too, whoever inserts it, when the drain would have
 -- meant it at its start. After the deadline an outdated one is dead at birth, which its opener turns
 -- into an error; a drain of everybody no longer concerns newcomers then. That goes on when the drain of
@@ -266,20 +294,23 @@ CREATE FUNCTION release_new_admins() RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
+SET enable_nestloop = off
 AS $$
 DECLARE
+    v_user_ids bigint[] := ARRAY(
+        SELECT n.id FROM new_rows n JOIN old_rows o USING (id)
+        WHERE n.is_admin AND NOT o.is_admin
+    );
     v_drain publish_drain_events;
     v_session_ids bigint[];
 BEGIN
     SELECT d.* INTO v_drain FROM publish_drain_events d WHERE d.status = 'draining';
     v_session_ids := ARRAY(
-        SELECT s.id
-        FROM new_rows n
-        JOIN old_rows o ON o.id = n.id AND n.is_admin AND NOT o.is_admin
-        JOIN user_sessions s ON s.user_id = n.id
-        WHERE s.drain_event_id = v_drain.id AND s.revoked_at IS NULL
+        SELECT s.id FROM user_sessions s
+        WHERE s.user_id = ANY (v_user_ids)
+          AND s.drain_event_id = v_drain.id AND s.revoked_at IS NULL
         ORDER BY s.id
-        FOR NO KEY UPDATE OF s
+        FOR NO KEY UPDATE
     );
     -- By the clock as it is now that nothing more has to be waited for.
     IF v_session_ids <> '{}' AND v_drain.deadline > clock_timestamp() THEN
@@ -552,18 +583,19 @@ BEGIN
 END;
 $$;
 
+-- Once a statement, which may be about everybody's receipt. Of drains one at most is active.
 CREATE FUNCTION refuse_change_of_finished_drain() RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp
 AS $$
+DECLARE
+    v_active_id bigint := (SELECT d.id FROM publish_drain_events d WHERE d.status = 'draining');
 BEGIN
-    IF NOT EXISTS (
-        SELECT FROM publish_drain_events d WHERE d.id = NEW.drain_id AND d.status = 'draining'
-    ) THEN
+    IF EXISTS (SELECT FROM new_rows n WHERE n.drain_id IS DISTINCT FROM v_active_id) THEN
         RAISE EXCEPTION 'drains and their receipts are kept as they are';
     END IF;
-    RETURN NEW;
+    RETURN NULL;
 END;
 $$;
 
@@ -573,8 +605,12 @@ CREATE TRIGGER drains_stay BEFORE DELETE ON publish_drain_events
     FOR EACH ROW EXECUTE FUNCTION refuse_change_of_drain();
 CREATE TRIGGER no_drain_is_truncated BEFORE TRUNCATE ON publish_drain_events
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_drain();
-CREATE TRIGGER finished_receipts_stay BEFORE INSERT OR UPDATE ON publish_drain_session_audit
-    FOR EACH ROW EXECUTE FUNCTION refuse_change_of_finished_drain();
+CREATE TRIGGER finished_receipts_stay AFTER UPDATE ON publish_drain_session_audit
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_finished_drain();
+CREATE TRIGGER finished_drains_get_no_receipt AFTER INSERT ON publish_drain_session_audit
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_finished_drain();
 CREATE TRIGGER receipts_keep_their_session BEFORE UPDATE ON publish_drain_session_audit
     FOR EACH ROW
     WHEN ((OLD.drain_id, OLD.session_id) IS DISTINCT FROM (NEW.drain_id, NEW.session_id))

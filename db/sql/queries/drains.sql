@@ -1,12 +1,8 @@
 -- name: start_drain
--- Outdated is whoever lies below the minima that are in force or announced.
-SELECT s.drain_id, s.enrolled
-FROM (SELECT) one
-LEFT JOIN release_policy p ON %(scope)s = 'outdated'
-CROSS JOIN LATERAL start_drain(
-    %(reason)s, %(scope)s, %(grace_seconds)s, p.release_id, %(actor)s, %(request_id)s,
-    p.min_supported_version, p.min_supported_content_version
-) s
+SELECT drain_id, enrolled
+FROM start_drain_by_policy(
+    %(reason)s, %(scope)s, %(grace_seconds)s, %(actor)s, %(request_id)s
+)
 
 -- name: cancel_drain
 SELECT verdict, audit_id, audit_hash

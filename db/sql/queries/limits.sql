@@ -9,6 +9,13 @@ FROM settle_attempt(
     %(clear_keys)s::text[], %(lockout_seconds)s, %(lockout_max_seconds)s
 )
 
+-- name: count_failure
+SELECT key, seconds
+FROM count_failure(
+    %(keys)s::text[], %(maxima)s::integer[], %(window_seconds)s, %(lockout_seconds)s,
+    %(lockout_max_seconds)s
+)
+
 -- name: has_logged_in_from_network
 SELECT EXISTS (
     SELECT FROM user_sessions s

@@ -62,13 +62,6 @@ FROM live_sessions s
 LEFT JOIN release_policy p ON true
 WHERE s.session_id = %(session_id)s
 
--- name: touch_session
--- At most once a minute a session; the trigger lets a touch wake nobody.
-UPDATE user_sessions
-SET last_seen_at = clock_timestamp(),
-    idle_expires_at = clock_timestamp() + make_interval(days => %(idle_days)s)
-WHERE id = %(session_id)s AND last_seen_at < clock_timestamp() - interval '1 minute'
-
 -- name: lock_user_of_refresh_token
 -- Coming back from a drain opens a session, and user rows come first in the lock order: a change of
 -- password that is under way ends the way back, or sees the session that came of it. The deadline may
@@ -222,7 +215,8 @@ LEFT JOIN users u ON u.id = s.user_id
 WHERE NOT EXISTS (SELECT FROM live_sessions l WHERE l.session_id = asked.id)
 
 -- name: touch_sessions
--- Live sockets count as activity. Rows that somebody else holds are left for the next time.
+-- Calls and live sockets count as activity, at most once a minute a session; the trigger lets a touch
+-- wake nobody. Rows that somebody else holds are left for the next time.
 UPDATE user_sessions s
 SET last_seen_at = clock_timestamp(),
     idle_expires_at = clock_timestamp() + make_interval(days => %(idle_days)s)
