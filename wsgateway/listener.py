@@ -102,7 +102,7 @@ class Listener:
             while True:
                 # In this order: from one look to the next it is never more than the promise, though
                 # the line stands still or the beat gets lost in between.
-                await self._look_at_everything()
+                await self._look_at_everything(connection)
                 await self._beat_heart(connection)
                 await self._receive_for(connection, SWEEP_SECONDS)
                 if self._beat is not None:
@@ -115,14 +115,20 @@ class Listener:
         self._beaten_at = time.monotonic()
         await _answered(connection, beat_heart(connection, self._beat))
 
-    async def _look_at_everything(self) -> None:
-        await self._watch.sweep()
-        await self._releases.read()
-        await self._drains.read()
-        await self._members.sweep()
-        await self._fanout.look_at_everything()
-        await self._presence.report()
-        await self._lockouts.read()
+    async def _look_at_everything(self, connection: AsyncConnection) -> None:
+        """What is notified meanwhile waits for one of the looks, not for all of them; and never
+        beside one, so that none overwrites a newer one with what it has read before."""
+        for look in (
+            self._watch.sweep,
+            self._releases.read,
+            self._drains.read,
+            self._members.sweep,
+            self._fanout.look_at_everything,
+            self._presence.report,
+            self._lockouts.read,
+        ):
+            await look()
+            await self._receive_for(connection, 0.0)
 
     async def _receive_for(self, connection: AsyncConnection, seconds: float) -> None:
         async for notice in receive(connection, seconds):

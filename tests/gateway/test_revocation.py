@@ -254,3 +254,36 @@ def test_a_revocation_is_not_missed_between_the_spending_of_the_ticket_and_the_s
                 )
             assert heard.closed() == REVOKED  # and so the notification before it was heard too
         assert opened.closed(seconds=1.0) == REVOKED
+
+
+def test_a_revocation_does_not_wait_for_the_end_of_a_sweep(
+    database: Database, people: People, start_gateway: StartGateway, sockets: Sockets
+) -> None:
+    """The sweep has been over the sessions when one of them ends, and is held up further on. Once
+    more where it got there before the notification came."""
+    gateway, port = start_gateway(database)
+    for _ in range(5):
+        ada = people.person()
+        opened = sockets.admitted(port, people.ticket(ada))
+        opened.subscribe(people.channel(ada))
+        with database.connect() as further_on, further_on.transaction():
+            further_on.execute("LOCK TABLE chat_channels IN ACCESS EXCLUSIVE MODE")
+            with database.connect() as after_sessions, after_sessions.transaction():
+                after_sessions.execute("LOCK TABLE release_policy IN ACCESS EXCLUSIVE MODE")
+                wait_until(
+                    lambda: people.one(
+                        "SELECT count(*) FROM pg_locks"
+                        " WHERE relation = 'release_policy'::regclass AND NOT granted"
+                    ),
+                    "the sweep waits for the policy",
+                )
+                breaks = gateway.output.count("listening broke off")
+                people.owner.execute(
+                    "UPDATE user_sessions SET revoked_at = now() WHERE id = %s", (ada.session_id,)
+                )
+            assert opened.closed() == REVOKED
+            # Else it was found by the next sweep, which begins anew.
+            was_heard_of = gateway.output.count("listening broke off") == breaks
+        if was_heard_of:
+            break
+    assert was_heard_of

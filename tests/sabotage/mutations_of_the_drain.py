@@ -189,8 +189,8 @@ MUTATIONS_OF_THE_DRAIN = (
     Mutation(
         "drain-heard-of-by-notification-alone",
         "wsgateway/listener.py",
-        "        await self._drains.read()\n        await self._members",
-        "        await self._members",
+        "            self._drains.read,\n",
+        "",
         (_SOCKET,),
         "a lost notification costs seconds, not the drain",
     ),

@@ -207,8 +207,8 @@ MUTATIONS_OF_THE_GATE = (
     Mutation(
         "release-heard-of-by-notification-alone",
         "wsgateway/listener.py",
-        "        await self._releases.read()\n        await self._drains.read()\n",
-        "        await self._drains.read()\n",
+        "            self._releases.read,\n",
+        "",
         (_SOCKET,),
         "a lost notification costs seconds, not the gate",
     ),

@@ -46,7 +46,7 @@ MUTATIONS_OF_THE_GATEWAY = (
     Mutation(
         "memberships-not-swept",
         _LISTENER,
-        "        await self._members.sweep()\n",
+        "            self._members.sweep,\n",
         "",
         (_REMOVAL,),
         "a removal that nobody was told of is found",
@@ -353,6 +353,17 @@ MUTATIONS_OF_THE_GATEWAY = (
         "            lifetime,\n",
         (f"{_SHUTDOWN}::test_lifetimes_end_one_after_the_other_too",),
         "clients do not come back all at once",
+    ),
+    Mutation(
+        "notifications-wait-for-all-looks",
+        _LISTENER,
+        "            await self._receive_for(connection, 0.0)\n",
+        "",
+        (
+            "tests/gateway/test_revocation.py"
+            "::test_a_revocation_does_not_wait_for_the_end_of_a_sweep",
+        ),
+        "a long sweep keeps nobody in",
     ),
     Mutation(
         "deaf-line-kept",
