@@ -220,6 +220,7 @@ def test_every_request_has_a_line(database: Database, start_gateway: StartGatewa
         connection.request(method, path, headers={"X-Request-ID": f"line-of-{path[1:3]}"})
         connection.getresponse().read()
         connection.close()
+    gateway.wait_for_line("(other) (none) 404")
     told = [line for line in gateway.log if line.get("request_id", "").startswith("line-of")]
     assert [(line["message"], line.get("code")) for line in told] == [
         ("GET /health/live 200", None),

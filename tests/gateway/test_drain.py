@@ -361,8 +361,8 @@ class TestTheEnd:
             ]
 
         wait_until(lambda: len(failures()) >= 4, "it has been tried", 20)
-        first, second, third, fourth = failures()[:4]
-        assert fourth - third > 2 * (second - first)
+        first, *_, fourth = failures()[:4]
+        assert fourth - first > 5  # after 1, 2 and 4 s: a busy machine can only make it longer
         people.owner.execute("GRANT EXECUTE ON FUNCTION finish_drain TO gatehouse_gateway")
         wait_until(lambda: status(people, drain_id) == "completed", "it is completed", 20)
 
