@@ -599,7 +599,7 @@ class TestAnActOnAllSessions:
         people.owner.execute("ANALYZE user_sessions")  # of a time when there was no drain
         drain_id = desk.started(grace=0)
         with database.connect("gateway") as gateway:
-            gateway.execute("SET statement_timeout = '5s'")
+            gateway.execute("SET statement_timeout = '10s'")  # twice the services' own
             gateway.execute("SELECT finish_drain('test', 0)")
         assert desk.drain(drain_id).revoked == 20_000
 

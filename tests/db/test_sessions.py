@@ -112,7 +112,7 @@ class TestWhetherASessionLives:
         self, api: Connection, ann: User, database: Database
     ) -> None:
         session = log_in(api, ann)
-        api.execute("SET statement_timeout = '1s'")
+        api.execute("SET statement_timeout = '5s'")
         with database.connect() as owner:
             owner.execute("UPDATE user_sessions SET last_seen_at = now() - interval '61 s'")
             with owner.transaction():

@@ -145,7 +145,7 @@ def test_a_removal_between_the_check_and_the_joining_is_found_at_once(
 ) -> None:
     """The subscribe has been found allowed and waits for its entries, with the names of those who
     wrote them, while Bob is taken out. Once more where that took too long for the gateway, which
-    then ends the socket."""
+    then ends the socket, or where one of its sweeps came in between."""
     people = house.people
     for _ in range(5):
         room = Room(house, sockets)
@@ -155,7 +155,10 @@ def test_a_removal_between_the_check_and_the_joining_is_found_at_once(
             opened.send("subscribe", channel_id=room.channel, after_seq=0)
             wait_until(lambda: people.waiting() >= 1, "the subscribe waits")
             other.execute("DELETE FROM chat_members WHERE user_id = %s", (room.bob.user_id,))
-            elsewhere.receive("removed")  # so the gateway has heard of it
+            try:
+                elsewhere.receive("removed")  # so the gateway has heard of it
+            except AssertionError:  # a sweep waits for the same table, and all news for the sweep
+                continue
         answer = opened.receive_any()
         if answer.get("code") != "unavailable":
             break
